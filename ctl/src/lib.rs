@@ -1,0 +1,1 @@
+//! Configuration model, API types and client.

@@ -1,0 +1,33 @@
+//! Ports: where packets come from and go to.
+//!
+//! A worker owns one [`Queue`] of every port and knows nothing else about it. [`memory`] implements it for
+//! tests; `dpdk` (feature `dpdk`) is the only module of the crate that touches `dpdk-sys`.
+
+use crate::packet::Packet;
+use arrayvec::ArrayVec;
+
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
+pub mod memory;
+
+/// Most packets that one receive returns.
+pub const BURST: usize = 32;
+
+/// Up to [`BURST`] packets, owned.
+pub type Burst<P> = ArrayVec<P, BURST>;
+
+/// One RX and one TX queue of a port, owned by one worker. Neither shared nor cloned.
+pub trait Queue {
+    /// The buffer that this port's packets live in.
+    type Packet: Packet;
+
+    /// Receives what is there, at most `burst`'s remaining capacity, and appends it. Never waits.
+    fn receive(&mut self, burst: &mut Burst<Self::Packet>);
+
+    /// Sends the whole burst, which is empty afterwards; returns how many packets the port took, always the
+    /// first ones. What the ring does not take is retried a bounded number of times, then freed.
+    fn transmit(&mut self, burst: &mut Burst<Self::Packet>) -> usize;
+
+    /// An empty packet to be filled and sent on any port of the worker; `None` if the pool is exhausted.
+    fn allocate(&mut self) -> Option<Self::Packet>;
+}

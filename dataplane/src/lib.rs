@@ -1,0 +1,4 @@
+//! Sluice's data plane.
+
+pub mod io;
+pub mod packet;
