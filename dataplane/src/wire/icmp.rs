@@ -1,0 +1,58 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): the part that both share.
+
+use super::{Malformed, be16, head};
+
+/// Length of the header.
+pub const LEN: usize = 8;
+
+/// Message types of ICMP.
+pub mod v4 {
+    pub const ECHO_REPLY: u8 = 0;
+    pub const DESTINATION_UNREACHABLE: u8 = 3;
+    pub const ECHO_REQUEST: u8 = 8;
+    pub const TIME_EXCEEDED: u8 = 11;
+    pub const PARAMETER_PROBLEM: u8 = 12;
+
+    /// Whether a message reports an error and quotes the packet that caused it (RFC 1122 section 3.2.2).
+    pub fn is_error(kind: u8) -> bool {
+        matches!(kind, DESTINATION_UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM)
+    }
+}
+
+/// Message types of ICMPv6.
+pub mod v6 {
+    pub const ECHO_REQUEST: u8 = 128;
+    pub const ECHO_REPLY: u8 = 129;
+    pub const NEIGHBOR_SOLICITATION: u8 = 135;
+    pub const NEIGHBOR_ADVERTISEMENT: u8 = 136;
+
+    /// Whether a message reports an error and quotes the packet that caused it (RFC 4443 section 2.1).
+    pub fn is_error(kind: u8) -> bool {
+        kind < 128
+    }
+}
+
+/// Offset of the checksum field.
+pub const CHECKSUM: usize = 2;
+
+/// The header of a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Icmp<'a>(&'a [u8; LEN]);
+
+impl<'a> Icmp<'a> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        head(bytes).map(Self)
+    }
+
+    pub fn kind(&self) -> u8 {
+        self.0[0]
+    }
+
+    pub fn code(&self) -> u8 {
+        self.0[1]
+    }
+
+    pub fn checksum(&self) -> u16 {
+        be16(self.0, CHECKSUM)
+    }
+}
