@@ -1,1 +1,15 @@
-//! Configuration model, API types and client.
+//! What the daemon and its tools agree on.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`config`] | the configuration file: model, parser, checks |
+//! | [`api`] | the HTTP/JSON types of the control socket, the only definition of them |
+//! | `client` | a blocking client of that API (feature `client`) |
+//! | `cli` | the command tree of `sluicectl` (feature `cli`) |
+//!
+//! Without features the crate pulls in neither an HTTP stack nor a command line parser.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod config;

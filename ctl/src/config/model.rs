@@ -1,0 +1,268 @@
+//! The configuration as the file describes it, with defaults filled in.
+
+use super::origin::Origin;
+use super::{
+    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Poll, Ports, Prefix, Protocol, Scheduler,
+    Size, TimeSpan, Tunnel,
+};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// A whole configuration file.
+///
+/// [`Config::parse`] makes one that has been checked; [`Config::to_toml`] prints it with every default
+/// written out, and parsing that gives the same configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[runtime]`
+    #[serde(default)]
+    pub runtime: Runtime,
+    /// `[[port]]`
+    #[serde(rename = "port", default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// `[[route]]`
+    #[serde(rename = "route", default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// `[[service]]`
+    #[serde(rename = "service", default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+    /// Which line each item came from, for messages. Empty when the configuration came from elsewhere.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+/// `[runtime]`: the process. Every key is optional, and so is the section.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// CPU ids, one worker each. Default: the last CPU of the machine.
+    pub workers: Vec<u16>,
+    /// CPU ids of everything that is not a worker. Default: the others, or the same on a machine with
+    /// one CPU.
+    pub control_cpus: Vec<u16>,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Whether packet memory comes from hugepages. `false` is for tests and trials.
+    pub hugepages: bool,
+    /// Packet memory.
+    pub memory: Size,
+    /// Entries of the connection table, per worker.
+    pub max_connections: u32,
+    pub poll: Poll,
+    /// Further arguments for the EAL, passed through.
+    pub eal_args: Vec<String>,
+    /// Where Prometheus may scrape; `None`: only on the control socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
+    /// Entries of each Maglev table, a prime. Balancers that share clients must agree.
+    pub maglev_table_size: u32,
+    /// Seed of the Maglev hash, 0 to 2^63 - 1. Balancers that share clients must agree.
+    pub maglev_seed: u64,
+}
+
+impl Runtime {
+    pub const DEFAULT_SOCKET: &'static str = "/run/sluice/sluice.sock";
+    pub const DEFAULT_MAX_CONNECTIONS: u32 = 1_000_000;
+    pub const DEFAULT_MAGLEV_TABLE_SIZE: u32 = 65_537;
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        let (workers, control_cpus) = super::Machine::current().default_cpus();
+        Self {
+            workers,
+            control_cpus,
+            socket: Self::DEFAULT_SOCKET.into(),
+            hugepages: true,
+            memory: Size::from_mebibytes(1024),
+            max_connections: Self::DEFAULT_MAX_CONNECTIONS,
+            poll: Poll::Adaptive,
+            eal_args: Vec::new(),
+            metrics: None,
+            maglev_table_size: Self::DEFAULT_MAGLEV_TABLE_SIZE,
+            maglev_seed: 0,
+        }
+    }
+}
+
+/// `[[port]]`: a DPDK Ethernet port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// What this port is called in commands and statistics.
+    pub name: String,
+    /// A PCI address, or a DPDK vdev such as `net_af_packet0,iface=eth1`.
+    pub device: String,
+    /// The port's own addresses with their subnets.
+    #[serde(default)]
+    pub addresses: Vec<InterfaceAddress>,
+    /// Bytes of an IP packet, without the Ethernet header.
+    #[serde(default = "Port::default_mtu")]
+    pub mtu: u16,
+    /// Descriptors per receive queue; `None`: what the driver suggests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rx_descriptors: Option<u16>,
+    /// Descriptors per transmit queue; `None`: what the driver suggests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tx_descriptors: Option<u16>,
+}
+
+impl Port {
+    pub const DEFAULT_MTU: u16 = 1500;
+
+    const fn default_mtu() -> u16 {
+        Self::DEFAULT_MTU
+    }
+}
+
+/// `[[route]]`: which router leads to a prefix that is on no port's subnet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    pub to: Prefix,
+    /// The router, on a subnet of one of the ports.
+    pub via: IpAddr,
+}
+
+/// `[[service]]`: what clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Default: protocol, VIP and ports, such as `tcp-192.0.2.10-80`; see [`Service::default_name`].
+    pub name: String,
+    pub vip: Prefix,
+    pub ports: Ports,
+    pub protocol: Protocol,
+    pub mode: Mode,
+    /// With `dsr`: how backends are reached.
+    #[serde(default = "Service::default_tunnel")]
+    pub tunnel: Tunnel,
+    /// With `full-nat`: source addresses towards backends. Empty: those of the port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local_addresses: Vec<IpAddr>,
+    #[serde(default = "Service::default_scheduler")]
+    pub scheduler: Scheduler,
+    #[serde(default = "Service::default_affinity")]
+    pub affinity: Affinity,
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// `None`: backends are not checked and count as up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// `[[service.backend]]`
+    #[serde(rename = "backend")]
+    pub backends: Vec<Backend>,
+}
+
+impl Service {
+    pub(crate) const fn default_tunnel() -> Tunnel {
+        Tunnel::None
+    }
+
+    pub(crate) const fn default_scheduler() -> Scheduler {
+        Scheduler::Maglev
+    }
+
+    pub(crate) const fn default_affinity() -> Affinity {
+        Affinity::None
+    }
+
+    /// The name of a service that was given none. It stays the same as long as clients connect to the
+    /// same thing, and holds no character that needs care in a URL or a shell: `tcp-192.0.2.10-80`,
+    /// `udp-192.0.2.0_24-100-200`, `tcp-2001:db8::1-any`.
+    pub fn default_name(protocol: Protocol, vip: Prefix, ports: Ports) -> String {
+        let vip = vip.to_string().replace('/', "_");
+        if ports.is_any() { format!("{protocol}-{vip}-any") } else { format!("{protocol}-{vip}-{ports}") }
+    }
+
+    /// Finds a backend by its address as written in the file.
+    pub fn backend(&self, address: BackendAddress) -> Option<&Backend> {
+        self.backends.iter().find(|backend| backend.address == address)
+    }
+}
+
+/// `[service.timeouts]`: how long a connection may be idle before it is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// TCP, handshake not finished. Default 60 s.
+    pub syn: TimeSpan,
+    /// TCP, established. Default 2 h 4 min: "MUST NOT be less than 2 hours 4 minutes" (RFC 5382, REQ-5).
+    pub established: TimeSpan,
+    /// TCP, closing. Default 60 s.
+    pub fin: TimeSpan,
+    /// UDP. Default 2 min: "MUST NOT expire in less than two minutes" (RFC 4787, REQ-5).
+    pub udp: TimeSpan,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            syn: TimeSpan::from_secs(60),
+            established: TimeSpan::from_secs(7440),
+            fin: TimeSpan::from_secs(60),
+            udp: TimeSpan::from_secs(120),
+        }
+    }
+}
+
+/// `[service.health]`: how backends are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    #[serde(rename = "type")]
+    pub kind: HealthType,
+    /// From one check to the next. Default 2 s.
+    #[serde(default = "Health::default_interval")]
+    pub interval: TimeSpan,
+    /// How long one check may take. Default 1 s.
+    #[serde(default = "Health::default_timeout")]
+    pub timeout: TimeSpan,
+    /// Checks that must pass in a row before a backend is up. Default 2.
+    #[serde(default = "Health::default_rise")]
+    pub rise: u16,
+    /// Checks that must fail in a row before a backend is down. Default 3.
+    #[serde(default = "Health::default_fall")]
+    pub fall: u16,
+}
+
+impl Health {
+    pub(crate) const fn default_interval() -> TimeSpan {
+        TimeSpan::from_secs(2)
+    }
+
+    pub(crate) const fn default_timeout() -> TimeSpan {
+        TimeSpan::from_secs(1)
+    }
+
+    pub(crate) const fn default_rise() -> u16 {
+        2
+    }
+
+    pub(crate) const fn default_fall() -> u16 {
+        3
+    }
+}
+
+/// `[[service.backend]]`: a real server of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    pub address: BackendAddress,
+    /// Share of new connections relative to the others, 0 to 65535. 0: no new connections.
+    #[serde(default = "Backend::default_weight")]
+    pub weight: u16,
+    /// A higher tier serves only when every backend of all lower ones is down.
+    #[serde(default)]
+    pub tier: u8,
+}
+
+impl Backend {
+    pub const DEFAULT_WEIGHT: u16 = 100;
+
+    const fn default_weight() -> u16 {
+        Self::DEFAULT_WEIGHT
+    }
+}
