@@ -35,11 +35,22 @@ impl Machine {
     /// Workers and control CPUs of a configuration that names none: the last CPU, and the rest (the same
     /// CPU when there is but one).
     pub fn default_cpus(&self) -> (Vec<u16>, Vec<u16>) {
-        match self.allowed.as_slice() {
-            [] => (vec![0], vec![0]),
-            [only] => (vec![*only], vec![*only]),
-            [rest @ .., last] => (vec![*last], rest.to_vec()),
-        }
+        self.fill_cpus(None, None)
+    }
+
+    /// Fills in what a configuration does not name: workers get the last CPU that control does not have,
+    /// control gets every CPU that workers do not have. When nothing is left they share.
+    pub fn fill_cpus(&self, workers: Option<Vec<u16>>, control: Option<Vec<u16>>) -> (Vec<u16>, Vec<u16>) {
+        let last = self.allowed.last().copied().unwrap_or(0);
+        let workers = workers.unwrap_or_else(|| {
+            let taken = control.as_deref().unwrap_or_default();
+            vec![self.allowed.iter().rev().copied().find(|cpu| !taken.contains(cpu)).unwrap_or(last)]
+        });
+        let control = control.unwrap_or_else(|| {
+            let free: Vec<u16> = self.allowed.iter().copied().filter(|cpu| !workers.contains(cpu)).collect();
+            if free.is_empty() { vec![self.allowed.first().copied().unwrap_or(0)] } else { free }
+        });
+        (workers, control)
     }
 }
 
@@ -69,6 +80,9 @@ mod tests {
         let machine = |allowed: &[u16]| Machine { online: allowed.to_vec(), allowed: allowed.to_vec() };
         assert_eq!(machine(&[0, 1, 2, 3]).default_cpus(), (vec![3], vec![0, 1, 2]));
         assert_eq!(machine(&[7]).default_cpus(), (vec![7], vec![7]));
+        assert_eq!(machine(&[0, 1]).fill_cpus(Some(vec![0]), None), (vec![0], vec![1]));
+        assert_eq!(machine(&[0, 1]).fill_cpus(None, Some(vec![1])), (vec![0], vec![1]));
+        assert_eq!(machine(&[0, 1]).fill_cpus(Some(vec![0, 1]), None), (vec![0, 1], vec![0]));
     }
 
     #[test]

@@ -10,17 +10,25 @@
 //! depends on the machine that reads the file, except the defaults of `workers` and `control_cpus`;
 //! see [`Config::check_machine`] for what does.
 
+mod decode;
 mod error;
+mod load;
 mod machine;
 mod model;
 mod origin;
+mod read;
 mod suggest;
+mod supported;
 mod types;
+mod validate;
+mod value;
 
 pub use error::{ConfigError, ConfigWarning};
+pub use load::{MAX_FILE_BYTES, read_file};
 pub use machine::Machine;
 pub use model::{Backend, Config, Health, Port, Route, Runtime, Service, Timeouts};
 pub use origin::Origin;
+pub use supported::{Supported, unsupported};
 pub use types::{
     Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Poll, Ports, Prefix, Protocol, Scheduler,
     Size, TimeSpan, Tunnel, ValueError,

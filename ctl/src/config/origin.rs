@@ -23,14 +23,17 @@ impl Origin {
     }
 
     /// The line of an item, counted from 1; that of the nearest enclosing item when it is not written
-    /// out; `None` when nothing is known.
+    /// out, in the end the first; `None` when nothing is known.
     pub fn line(&self, path: &str) -> Option<u32> {
         let mut path = path;
         loop {
             if let Some(&line) = self.lines.get(path) {
                 return Some(line);
             }
-            path = &path[..path.rfind(['.', '['])?];
+            let Some(parent) = path.rfind(['.', '[']) else {
+                return (!self.lines.is_empty()).then_some(1);
+            };
+            path = &path[..parent];
         }
     }
 

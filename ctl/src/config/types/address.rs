@@ -252,3 +252,98 @@ impl FromStr for BackendAddress {
 }
 
 serde_as_text!(Prefix, InterfaceAddress, BackendAddress);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ip() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![any::<Ipv4Addr>().prop_map(IpAddr::V4), any::<Ipv6Addr>().prop_map(IpAddr::V6)]
+    }
+
+    fn remedy<T: FromStr<Err = ValueError> + fmt::Debug>(text: &str) -> String {
+        text.parse::<T>().unwrap_err().remedy
+    }
+
+    #[test]
+    fn host_bits_are_an_error_that_names_the_prefix() {
+        assert_eq!(
+            remedy::<Prefix>("10.0.0.1/24"),
+            "write \"10.0.0.0/24\" for the prefix, or \"10.0.0.1\" for the one address"
+        );
+        assert!(remedy::<Prefix>("2001:db8::1/64").starts_with("write \"2001:db8::/64\""));
+        assert_eq!("0.0.0.0/0".parse::<Prefix>().unwrap().length(), 0);
+    }
+
+    #[test]
+    fn a_host_prefix_prints_as_an_address() {
+        assert_eq!("192.0.2.1/32".parse::<Prefix>().unwrap().to_string(), "192.0.2.1");
+        assert_eq!("2001:db8::1/128".parse::<Prefix>().unwrap().to_string(), "2001:db8::1");
+    }
+
+    #[test]
+    fn prefixes_cover_what_is_in_them() {
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        assert!(prefix("10.0.0.0/8").covers(prefix("10.1.0.0/16")));
+        assert!(!prefix("10.1.0.0/16").covers(prefix("10.0.0.0/8")));
+        assert!(!prefix("0.0.0.0/0").contains("::".parse().unwrap()));
+        assert!(prefix("::/0").contains("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_address_of_a_port_needs_its_subnet() {
+        assert_eq!(remedy::<InterfaceAddress>("10.0.0.2"), "write for example \"10.0.0.2/24\"");
+        let own: InterfaceAddress = "10.0.0.2/24".parse().unwrap();
+        assert_eq!(own.subnet().to_string(), "10.0.0.0/24");
+    }
+
+    #[test]
+    fn backends_with_and_without_ports() {
+        for text in ["10.1.0.11:8080", "10.1.0.11", "[2001:db8::1]:80", "2001:db8::1"] {
+            assert_eq!(text.parse::<BackendAddress>().unwrap().to_string(), text);
+        }
+        assert_eq!("[2001:db8::1]".parse::<BackendAddress>().unwrap().to_string(), "2001:db8::1");
+        for text in
+            ["", ":80", "10.1.0.11:", "10.1.0.11:+1", "10.1.0.11:99999", "[10.1.0.11]:80", "[::1", "[::1]80"]
+        {
+            assert!(text.parse::<BackendAddress>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn prefixes_read_back(address in ip(), length in 0..=128u8) {
+            if let Some(prefix) = Prefix::new(address, length) {
+                prop_assert_eq!(prefix.to_string().parse::<Prefix>().unwrap(), prefix);
+                prop_assert!(prefix.contains(address));
+                let json = serde_json::to_string(&prefix).unwrap();
+                prop_assert_eq!(serde_json::from_str::<Prefix>(&json).unwrap(), prefix);
+            }
+        }
+
+        #[test]
+        fn interface_addresses_read_back(address in ip(), length in 0..=128u8) {
+            if let Some(own) = InterfaceAddress::new(address, length) {
+                prop_assert_eq!(own.to_string().parse::<InterfaceAddress>().unwrap(), own);
+                prop_assert!(own.subnet().contains(address));
+            }
+        }
+
+        #[test]
+        fn backend_addresses_read_back(address in ip(), port in prop::option::of(1..=u16::MAX)) {
+            let backend = BackendAddress::new(address, port);
+            prop_assert_eq!(backend.to_string().parse::<BackendAddress>().unwrap(), backend);
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in any::<String>()) {
+            let _ = (text.parse::<Prefix>(), text.parse::<InterfaceAddress>(), text.parse::<BackendAddress>());
+        }
+
+        #[test]
+        fn nearly_addresses_never_panic(text in "[\\[]?[0-9a-f:.]{0,20}[\\]]?[:/]?[0-9]{0,6}") {
+            let _ = (text.parse::<Prefix>(), text.parse::<InterfaceAddress>(), text.parse::<BackendAddress>());
+        }
+    }
+}

@@ -106,3 +106,49 @@ impl FromStr for Ports {
 }
 
 serde_as_text!(Ports);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_form_reads_back() {
+        for text in ["80", "100-200", "*", "1-2", "65535"] {
+            assert_eq!(text.parse::<Ports>().unwrap().to_string(), text);
+        }
+        assert_eq!("1-65535".parse::<Ports>().unwrap(), Ports::ANY);
+        assert_eq!("80-80".parse::<Ports>().unwrap().single(), Some(80));
+    }
+
+    #[test]
+    fn what_is_no_port_is_refused() {
+        for text in ["", "0", "0-5", "65536", "-80", "80-", "5-4", "80,443", " 80", "+80", "0x50"] {
+            assert!(text.parse::<Ports>().is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_read_back(first in any::<u16>(), last in any::<u16>()) {
+            if let Some(ports) = Ports::new(first, last) {
+                prop_assert_eq!(ports.to_string().parse::<Ports>().unwrap(), ports);
+                prop_assert!(ports.contains(first) && ports.contains(last));
+                prop_assert_eq!(u32::from(ports.count()), u32::from(last) - u32::from(first) + 1);
+            }
+        }
+
+        #[test]
+        fn covering_is_intersecting_with_all(a in 1..50u16, b in 0..50u16, c in 1..50u16, d in 0..50u16) {
+            let (outer, inner) = (Ports::new(a, a + b).unwrap(), Ports::new(c, c + d).unwrap());
+            let shared = (inner.first()..=inner.last()).filter(|port| outer.contains(*port)).count();
+            prop_assert_eq!(outer.intersects(inner), shared > 0);
+            prop_assert_eq!(outer.covers(inner), shared == usize::from(inner.count()));
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in any::<String>()) {
+            let _ = text.parse::<Ports>();
+        }
+    }
+}

@@ -158,3 +158,52 @@ fn split_unit(text: &str) -> (Option<u64>, &str) {
 }
 
 serde_as_text!(TimeSpan, Size);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn times_are_read_and_printed_in_their_largest_unit() {
+        for (text, milliseconds) in
+            [("500ms", 500), ("2s", 2000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)]
+        {
+            let span: TimeSpan = text.parse().unwrap();
+            assert_eq!((span.as_millis(), span.to_string().as_str()), (milliseconds, text));
+        }
+        assert_eq!("7440s".parse::<TimeSpan>().unwrap().to_string(), "124m");
+        for text in ["", "5", "s", "1.5s", "5 s", "5d", "-5s", "9999999h", "99999999999999999999s"] {
+            assert!(text.parse::<TimeSpan>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!("1G".parse::<Size>().unwrap(), Size::from_mebibytes(1024));
+        assert_eq!("1536M".parse::<Size>().unwrap().as_mebibytes(), 1536);
+        assert_eq!("1048576".parse::<Size>().unwrap().to_string(), "1M");
+        for text in ["", "G", "1GB", "1g", "1.5G", "-1", "99999999999T"] {
+            assert!(text.parse::<Size>().is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn times_read_back(milliseconds in 0..=TimeSpan::MAX.as_millis()) {
+            let span = TimeSpan::from_millis(milliseconds);
+            prop_assert_eq!(span.to_string().parse::<TimeSpan>().unwrap(), span);
+        }
+
+        #[test]
+        fn sizes_read_back(bytes in any::<u64>(), shift in 0..64u32) {
+            let size = Size::from_bytes((bytes >> shift) << (shift / 2));
+            prop_assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in any::<String>()) {
+            let _ = (text.parse::<TimeSpan>(), text.parse::<Size>());
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! From TOML tables to the model: which keys there are, which must be there, what the others default to.
+
+use super::read::{Bad, Reader, Table};
+use super::{Backend, Config, Health, Port, Route, Runtime, Service, Timeouts};
+use std::ops::Range;
+use toml::de::DeTable;
+
+const ROOT: &[&str] = &["runtime", "port", "route", "service"];
+const RUNTIME: &[&str] = &[
+    "workers",
+    "control_cpus",
+    "socket",
+    "hugepages",
+    "memory",
+    "max_connections",
+    "poll",
+    "eal_args",
+    "metrics",
+    "maglev_table_size",
+    "maglev_seed",
+];
+const PORT: &[&str] = &["name", "device", "addresses", "mtu", "rx_descriptors", "tx_descriptors"];
+const ROUTE: &[&str] = &["to", "via"];
+const SERVICE: &[&str] = &[
+    "name",
+    "vip",
+    "ports",
+    "protocol",
+    "mode",
+    "tunnel",
+    "local_addresses",
+    "scheduler",
+    "affinity",
+    "timeouts",
+    "health",
+    "backend",
+];
+const TIMEOUTS: &[&str] = &["syn", "established", "fin", "udp"];
+const HEALTH: &[&str] = &["type", "interval", "timeout", "rise", "fall"];
+const BACKEND: &[&str] = &["address", "weight", "tier"];
+
+/// What could be read.
+pub(super) struct Decoded {
+    pub(super) config: Config,
+    /// Whether every `[[port]]` is there. If not, nothing can be said about what lies behind them.
+    pub(super) ports_complete: bool,
+}
+
+pub(super) fn document(reader: &mut Reader, document: &DeTable<'_>, span: Range<usize>) -> Decoded {
+    let root = reader.open(String::new(), span, document, ROOT);
+    let runtime = reader.section(&root, "runtime", RUNTIME, runtime);
+    let (ports, ports_complete) = reader.sections(&root, "port", PORT, port);
+    let (routes, _) = reader.sections(&root, "route", ROUTE, route);
+    let (services, _) = reader.sections(&root, "service", SERVICE, service);
+    let runtime = runtime.unwrap_or_default().unwrap_or_default();
+    Decoded {
+        config: Config { runtime, ports, routes, services, origin: super::Origin::default() },
+        ports_complete,
+    }
+}
+
+fn runtime(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Runtime, Bad> {
+    let default = Runtime::default();
+    let workers = reader.list(table, "workers");
+    let control_cpus = reader.list(table, "control_cpus");
+    let socket = reader.or(table, "socket", default.socket);
+    let hugepages = reader.or(table, "hugepages", default.hugepages);
+    let memory = reader.or(table, "memory", default.memory);
+    let max_connections = reader.or(table, "max_connections", default.max_connections);
+    let poll = reader.or(table, "poll", default.poll);
+    let eal_args = reader.list(table, "eal_args");
+    let metrics = reader.maybe(table, "metrics");
+    let maglev_table_size = reader.or(table, "maglev_table_size", default.maglev_table_size);
+    let maglev_seed = reader.or(table, "maglev_seed", default.maglev_seed);
+    let (workers, control_cpus) = super::Machine::current().fill_cpus(workers?, control_cpus?);
+    Ok(Runtime {
+        workers,
+        control_cpus,
+        socket: socket?,
+        hugepages: hugepages?,
+        memory: memory?,
+        max_connections: max_connections?,
+        poll: poll?,
+        eal_args: eal_args?.unwrap_or_default(),
+        metrics: metrics?,
+        maglev_table_size: maglev_table_size?,
+        maglev_seed: maglev_seed?,
+    })
+}
+
+fn port(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Port, Bad> {
+    let name = reader.required(table, "name", "\"wan\"");
+    let device = reader.required(table, "device", "\"0000:3b:00.0\", or a DPDK vdev");
+    let addresses = reader.list(table, "addresses");
+    let mtu = reader.or(table, "mtu", Port::DEFAULT_MTU);
+    let rx_descriptors = reader.maybe(table, "rx_descriptors");
+    let tx_descriptors = reader.maybe(table, "tx_descriptors");
+    Ok(Port {
+        name: name?,
+        device: device?,
+        addresses: addresses?.unwrap_or_default(),
+        mtu: mtu?,
+        rx_descriptors: rx_descriptors?,
+        tx_descriptors: tx_descriptors?,
+    })
+}
+
+fn route(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Route, Bad> {
+    let to = reader.required(table, "to", "\"0.0.0.0/0\"");
+    let via = reader.required(table, "via", "\"10.0.0.1\"");
+    Ok(Route { to: to?, via: via? })
+}
+
+fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
+    let name = reader.maybe(table, "name");
+    let vip = reader.required(table, "vip", "\"192.0.2.10\"");
+    let ports = reader.required(table, "ports", "\"80\"");
+    let protocol = reader.required(table, "protocol", "\"tcp\" or \"udp\"");
+    let mode = reader.required(table, "mode", "\"nat\", \"full-nat\" or \"dsr\"");
+    let tunnel = reader.or(table, "tunnel", Service::default_tunnel());
+    let local_addresses = reader.list(table, "local_addresses");
+    let scheduler = reader.or(table, "scheduler", Service::default_scheduler());
+    let affinity = reader.or(table, "affinity", Service::default_affinity());
+    let timeouts = reader.section(table, "timeouts", TIMEOUTS, timeouts);
+    let health = reader.section(table, "health", HEALTH, health);
+    let (backends, backends_complete) = reader.sections(table, "backend", BACKEND, backend);
+    if backends.is_empty() && backends_complete {
+        reader.missing(table, "backend", "add a [[service.backend]] with an address");
+    }
+    let (vip, ports, protocol) = (vip?, ports?, protocol?);
+    Ok(Service {
+        name: name?.unwrap_or_else(|| Service::default_name(protocol, vip, ports)),
+        vip,
+        ports,
+        protocol,
+        mode: mode?,
+        tunnel: tunnel?,
+        local_addresses: local_addresses?.unwrap_or_default(),
+        scheduler: scheduler?,
+        affinity: affinity?,
+        timeouts: timeouts?.unwrap_or_default(),
+        health: health?,
+        backends,
+    })
+}
+
+fn timeouts(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Timeouts, Bad> {
+    let default = Timeouts::default();
+    let syn = reader.or(table, "syn", default.syn);
+    let established = reader.or(table, "established", default.established);
+    let fin = reader.or(table, "fin", default.fin);
+    let udp = reader.or(table, "udp", default.udp);
+    Ok(Timeouts { syn: syn?, established: established?, fin: fin?, udp: udp? })
+}
+
+fn health(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Health, Bad> {
+    let kind = reader.required(table, "type", "\"tcp\"");
+    let interval = reader.or(table, "interval", Health::default_interval());
+    let timeout = reader.or(table, "timeout", Health::default_timeout());
+    let rise = reader.or(table, "rise", Health::default_rise());
+    let fall = reader.or(table, "fall", Health::default_fall());
+    Ok(Health { kind: kind?, interval: interval?, timeout: timeout?, rise: rise?, fall: fall? })
+}
+
+fn backend(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Backend, Bad> {
+    let address = reader.required(table, "address", "\"10.1.0.11:8080\"");
+    let weight = reader.or(table, "weight", Backend::DEFAULT_WEIGHT);
+    let tier = reader.or(table, "tier", 0);
+    Ok(Backend { address: address?, weight: weight?, tier: tier? })
+}

@@ -1,0 +1,308 @@
+//! Objects that are wrong in themselves or next to others.
+
+use super::{BASE, DSR, parse, second, wrong, wrong_end, wrong_runtime, wrong_service, wrong_text};
+
+#[test]
+fn health_that_cannot_work() {
+    wrong_end(
+        "[service.health]\ntype = \"tcp\"\ninterval = \"1s\"\ntimeout = \"2s\" #!",
+        "service.health.timeout",
+        "2s is longer than the interval of 1s",
+        "at most the interval",
+    );
+    wrong_end(
+        "[service.health]\ntype = \"tcp\"\ninterval = \"500ms\" #!",
+        "service.health.interval",
+        "1s is longer than the interval of 500ms",
+        "at most the interval",
+    );
+    wrong_end(
+        "[service.health]\ntype = \"tcp\"\nrise = 0 #!",
+        "service.health.rise",
+        "0 checks",
+        "at least 1",
+    );
+    wrong_end("[service.health] #!\nfall = 1", "service.health.type", "missing", "add type");
+}
+
+#[test]
+fn bad_runtime() {
+    wrong(
+        "workers = [1]",
+        "workers = [1, 2, 1] #!",
+        "runtime.workers",
+        "CPU 1 is named twice",
+        "name each CPU once",
+    );
+    wrong(
+        "control_cpus = [0]",
+        "control_cpus = [0, 0] #!",
+        "runtime.control_cpus",
+        "CPU 0 is named twice",
+        "once",
+    );
+    wrong("workers = [1]", "workers = [] #!", "runtime.workers", "the list is empty", "at least one CPU");
+    wrong(
+        "workers = [1]",
+        "workers = [1, \"2\"] #!",
+        "runtime.workers",
+        "text where a whole number",
+        "take away the quotes: 2",
+    );
+    wrong_runtime("memory = \"63M\" #!", "runtime.memory", "63M is too little", "at least 64M");
+    wrong_runtime("memory = \"1 GB\" #!", "runtime.memory", "\"1 GB\" is not a size", "\"1G\"");
+    wrong_runtime("max_connections = 0 #!", "runtime.max_connections", "0 connections", "1 to 67108864");
+    wrong_runtime("max_connections = 67108865 #!", "runtime.max_connections", "67108865", "1 to 67108864");
+    wrong_runtime(
+        "maglev_table_size = 65536 #!",
+        "runtime.maglev_table_size",
+        "65536 is not a prime",
+        "65537",
+    );
+    wrong_runtime(
+        "maglev_table_size = 7 #!",
+        "runtime.maglev_table_size",
+        "out of range",
+        "a prime from 251",
+    );
+    wrong_runtime(
+        "maglev_seed = -1 #!",
+        "runtime.maglev_seed",
+        "-1 is out of range",
+        "from 0 to 9223372036854775807",
+    );
+    wrong_runtime("socket = \"\" #!", "runtime.socket", "the path is empty", "sluice.sock");
+    let long = format!("socket = \"/{}\" #!", "x".repeat(107));
+    wrong_runtime(&long, "runtime.socket", "108 bytes", "at most 107");
+    wrong_runtime("eal_args = [\"\"] #!", "runtime.eal_args", "empty", "remove it");
+}
+
+#[test]
+fn bad_network() {
+    let port = |name: &str, device: &str, rest: &str| {
+        format!("[[port]]\nname = \"{name}\"\ndevice = \"{device}\"\n{rest}")
+    };
+    wrong_end(
+        &port("wan\" #!", "net_null0", "").replace("#!\"", "#!"),
+        "port.name",
+        "\"wan\" exists already on line 7",
+        "its own name",
+    );
+    wrong_end(
+        &port("lan", "0000:3B:00.0,x=1\" #!", "").replace("#!\"", "#!"),
+        "port.device",
+        "is that of port \"wan\" on line 8",
+        "for one port",
+    );
+    wrong_end(
+        &port("lan", " \" #!", "").replace("#!\"", "#!"),
+        "port.device",
+        "names no device",
+        "a PCI address",
+    );
+    wrong_end(
+        &port("l n\" #!", "x", "").replace("#!\"", "#!"),
+        "port.name",
+        "other characters",
+        "a short name",
+    );
+    let rest = |rest: &str| port("lan", "net_null0", rest);
+    wrong_end(
+        &rest("addresses = [\"10.0.0.2/16\"] #!"),
+        "port.addresses",
+        "10.0.0.2 is already an address of port \"wan\" on line 9",
+        "its own addresses",
+    );
+    wrong_end(&rest("addresses = [\"10.9.0.0/24\"] #!"), "port.addresses", "the network", "between the two");
+    wrong_end(
+        &rest("addresses = [\"10.9.0.255/24\"] #!"),
+        "port.addresses",
+        "the broadcast address",
+        "between the two",
+    );
+    wrong_end(&rest("addresses = [\"10.9.0.1/0\"] #!"), "port.addresses", "every address", "the length");
+    wrong_end(
+        &rest("addresses = [\"ff02::1/64\"] #!"),
+        "port.addresses",
+        "a multicast address",
+        "the port's network",
+    );
+    wrong_end(&rest("mtu = 60 #!"), "port.mtu", "60 bytes are out of range", "68 to 9728");
+    wrong_end(
+        &rest("mtu = 1000\naddresses = [\"2001:db8:9::1/64\"]").replace("1000", "1000 #!"),
+        "port.mtu",
+        "too few for IPv6",
+        "at least 1280",
+    );
+    wrong_end(&rest("rx_descriptors = 8 #!"), "port.rx_descriptors", "8 is out of range", "32 to 32768");
+    wrong_end(
+        &rest("tx_descriptors = 65535 #!"),
+        "port.tx_descriptors",
+        "65535 is out of range",
+        "32 to 32768",
+    );
+}
+
+#[test]
+fn bad_routes() {
+    let route = |to: &str, via: &str| format!("[[route]]\nto = \"{to}\"\nvia = \"{via}\" #!");
+    wrong_end(
+        &route("10.5.0.0/16", "10.9.0.1"),
+        "route.via",
+        "10.9.0.1 is on no port's subnet",
+        "use a router on one of 10.0.0.0/24,",
+    );
+    wrong_end(&route("10.5.0.0/16", "2001:db8::1"), "route.via", "the other family", "same family");
+    wrong_end(&route("10.5.0.0/16", "10.0.0.2"), "route.via", "own address on port \"wan\"", "a router");
+    wrong_end(&route("10.5.0.0/16", "0.0.0.0"), "route.via", "the unspecified address", "a router");
+    wrong_end(
+        "[[route]]\nto = \"0.0.0.0/0\" #!\nvia = \"10.0.0.9\"",
+        "route.to",
+        "already on line 12",
+        "remove one",
+    );
+    wrong_end(
+        "[[route]]\nto = \"10.5.0.1/16\" #!\nvia = \"10.0.0.9\"",
+        "route.to",
+        "host bits",
+        "\"10.5.0.0/16\"",
+    );
+}
+
+#[test]
+fn a_port_that_cannot_be_read_does_not_make_its_routes_wrong() {
+    wrong(
+        "device = \"0000:3b:00.0\"",
+        "device = 5 #!",
+        "port.device",
+        "a number where text",
+        "in quotes: \"5\"",
+    );
+}
+
+#[test]
+fn bad_backends() {
+    let backend = |address: &str| format!("[[service.backend]]\naddress = \"{address}\" #!");
+    wrong_end(
+        &backend("10.0.0.11:8080"),
+        "service.backend.address",
+        "has the backend 10.0.0.11:8080 already on line 22",
+        "weight",
+    );
+    wrong_end(
+        &backend("[2001:db8::11]:80"),
+        "service.backend.address",
+        "different families",
+        "use an IPv4 address; nat keeps",
+    );
+    wrong_end(
+        &backend("192.0.2.10:8080"),
+        "service.backend.address",
+        "is the VIP of service \"web\"",
+        "own address",
+    );
+}
+
+#[test]
+fn the_same_place_written_in_two_ways_is_a_duplicate() {
+    let end =
+        "[[service.backend]]\naddress = \"10.0.0.13\"\n[[service.backend]]\naddress = \"10.0.0.13:80\" #!";
+    wrong_end(end, "service.backend.address", "already on line 26", "remove one");
+}
+
+#[test]
+fn the_third_services_second_backend_has_its_line() {
+    let service = |vip: &str, second: &str| {
+        format!(
+            "[[service]]\nvip = \"{vip}\"\nports = \"80\"\nprotocol = \"tcp\"\nmode = \"nat\"\n[[service.backend]]\naddress = \"10.0.0.21\"\n[[service.backend]]\naddress = {second}\n"
+        )
+    };
+    let end = service("192.0.2.11", "\"10.0.0.22\"") + &service("192.0.2.12", "\"10.0.0.21\" #!");
+    wrong_end(&end, "service.backend.address", "service \"tcp-192.0.2.12-80\" has the backend", "remove one");
+}
+
+#[test]
+fn bad_dsr() {
+    let dsr = |address: &str| format!("{DSR}[[service.backend]]\naddress = \"{address}\" #!");
+    wrong_end(
+        &dsr("10.0.0.11:8080"),
+        "service.backend.address",
+        "dsr cannot translate ports 80 to 8080",
+        "write \"10.0.0.11\"",
+    );
+    wrong_end(&dsr("[2001:db8::11]:80"), "service.backend.address", "different families", "dsr keeps");
+    wrong_end(&dsr("192.0.2.20"), "service.backend.address", "is the VIP", "holds the VIP besides");
+    let range = dsr("10.0.0.11:80").replace("\"80\"", "\"80-81\"");
+    wrong_end(&range, "service.backend.address", "ports 80-81 to 80", "write \"10.0.0.11\"");
+    parse(&format!("{BASE}{}", dsr("10.0.0.11:80")));
+}
+
+#[test]
+fn keys_that_need_another_mode() {
+    wrong_service(
+        "tunnel = \"ipip\" #!",
+        "service.tunnel",
+        "no meaning with mode = \"nat\"",
+        "use mode = \"dsr\"",
+    );
+    wrong_service(
+        "local_addresses = [\"10.0.0.9\"] #!",
+        "service.local_addresses",
+        "no meaning with mode = \"nat\"",
+        "full-nat",
+    );
+    let full_nat = |list: &str| {
+        BASE.replace("mode = \"nat\"", &format!("mode = \"full-nat\"\nlocal_addresses = [{list}] #!"))
+    };
+    wrong_text(&full_nat("\"10.0.0.9\", \"10.0.0.9\""), "service.local_addresses", "named twice", "once");
+    wrong_text(&full_nat("\"224.0.0.9\""), "service.local_addresses", "multicast", "answer to");
+    parse(&full_nat("\"10.0.0.9\""));
+    parse(&BASE.replace("mode = \"nat\"", "mode = \"nat\"\ntunnel = \"none\""));
+}
+
+#[test]
+fn services_that_overlap_name_both() {
+    wrong_end(
+        &second("b", "192.0.2.10", "80"),
+        "service.ports",
+        "service \"b\" on line 28 and service \"web\" on line 18 are both tcp 192.0.2.10 ports 80",
+        "remove one",
+    );
+    let base = BASE.replace("\"80\"", "\"80-90\"");
+    let crossing = format!("{base}{}", second("b", "192.0.2.10", "85-95"));
+    wrong_text(
+        &crossing,
+        "service.ports",
+        "service \"b\" on line 28 and service \"web\" on line 18 overlap: tcp 192.0.2.10 ports 85-95 and 80-90",
+        "let one range contain the other",
+    );
+    let before = format!("{base}{}", second("b", "192.0.2.10", "70-80"));
+    wrong_text(&before, "service.ports", "overlap", "keep them apart");
+}
+
+#[test]
+fn the_same_service_twice_without_names_is_one_error() {
+    let text = format!("{BASE}{}", second("b", "192.0.2.10", "80"))
+        .replace("name = \"web\"\n", "")
+        .replace("name = \"b\"\n", "");
+    wrong_text(&text, "service.ports", "are both", "remove one");
+}
+
+#[test]
+fn bad_names() {
+    wrong_end(
+        &second("web\" #!", "192.0.2.11", "80").replace("#!\"\n", "#!\n").replacen("\"80\" #!", "\"80\"", 1),
+        "service.name",
+        "the service \"web\" exists already on line 16",
+        "its own name",
+    );
+    wrong("name = \"web\"", "name = \"\" #!", "service.name", "the name is empty", "a short name");
+    wrong("name = \"web\"", "name = \"a/b\" #!", "service.name", "other characters", "a short name");
+    wrong(
+        "name = \"web\"",
+        &format!("name = \"{}\" #!", "x".repeat(65)),
+        "service.name",
+        "longer than 64",
+        "a short name",
+    );
+}
