@@ -146,4 +146,10 @@ daemon_stop() {
   return "$status"
 }
 
+# daemon_kill PID: SIGKILL, as a crash would.
+daemon_kill() {
+  kill -KILL "$1"
+  { wait "$1" || true; } 2>/dev/null
+}
+
 pid_gone() { ! process_started "$1" >/dev/null; }

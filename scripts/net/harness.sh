@@ -176,8 +176,7 @@ download() {
 
 # traffic_start URL: requests without end in the background, a connection each, until traffic_check.
 traffic_start() {
-  TRAFFIC_OUT=$RUN_DIR/traffic.$1.out
-  TRAFFIC_OUT=${TRAFFIC_OUT//[^a-zA-Z0-9\/.-]/_}
+  TRAFFIC_OUT=$RUN_DIR/traffic.out
   : >"$TRAFFIC_OUT"
   rm -f "$RUN_DIR/traffic.stop"
   (
