@@ -1,7 +1,17 @@
 //! Sluice's data plane.
 
 pub mod conn;
+pub mod counters;
 pub mod flow;
 pub mod io;
+pub mod neighbor;
 pub mod packet;
+pub mod pipeline;
+pub mod rewrite;
+pub mod route;
+pub mod scheduler;
+pub mod service;
+pub mod snapshot;
+pub mod verdict;
 pub mod wire;
+pub mod worker;

@@ -1,0 +1,148 @@
+//! Counters: written by one worker, read by anyone.
+//!
+//! Every field has exactly one writing thread, the worker that the block belongs to; the control thread reads with
+//! relaxed loads. Hence no atomic read-modify-write: an addition is a load, an add and a store.
+
+use crate::verdict::DropReason;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only ever called by the writing thread.
+    #[inline(always)]
+    pub fn add(&self, by: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(by), Relaxed);
+    }
+
+    /// Subtracts; only ever called by the writing thread.
+    #[inline(always)]
+    pub fn sub(&self, by: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(by), Relaxed);
+    }
+
+    /// Replaces; only ever called by the writing thread.
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one worker counts. Writer of every field: that worker. Two cache lines apart from anything else, so that the
+/// adjacent-line prefetcher does not couple two workers.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    pub rx_packets: Counter,
+    pub rx_bytes: Counter,
+    /// Accepted by a transmit ring: `forwarded + generated`.
+    pub tx_packets: Counter,
+    pub tx_bytes: Counter,
+    pub forwarded: Counter,
+    pub consumed: Counter,
+    pub punted: Counter,
+    /// Level: packets that wait for a next hop.
+    pub held: Counter,
+    pub generated: Counter,
+    /// Forwarded without a connection, because the table was full.
+    pub stateless: Counter,
+    /// Packets given to the worker that owns their connection.
+    pub handoffs: Counter,
+    /// Packets taken from other workers.
+    pub handoffs_in: Counter,
+    pub connections_total: Counter,
+    /// Connections that gave way to others before their time.
+    pub evictions: Counter,
+    /// Messages to the control thread that found its queue full.
+    pub events_lost: Counter,
+    /// TSC cycles spent on loops that found packets, and in all.
+    pub busy_cycles: Counter,
+    pub total_cycles: Counter,
+    /// Generation of the snapshot that the worker uses.
+    pub generation: Counter,
+    /// Levels of both tables, refreshed about once a second.
+    pub connections_active: Counter,
+    pub index_slots: Counter,
+    pub index_keys: Counter,
+    pub index_displaced: Counter,
+    pub table_bytes: Counter,
+    pub drops: [Counter; DropReason::COUNT],
+    /// By backend slot.
+    pub backends: Box<[BackendCounters]>,
+}
+
+/// Most backends, of all services together, removed ones that still have connections included.
+pub const MAX_BACKENDS: usize = 65_536;
+
+/// What one worker counts for one backend: one cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct BackendCounters {
+    pub connections_total: Counter,
+    /// Level.
+    pub connections_active: Counter,
+    /// From clients.
+    pub packets_in: Counter,
+    pub bytes_in: Counter,
+    /// Towards clients.
+    pub packets_out: Counter,
+    pub bytes_out: Counter,
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        Self::with_backends(MAX_BACKENDS)
+    }
+}
+
+impl WorkerCounters {
+    /// Counters for `backends` slots.
+    pub fn with_backends(backends: usize) -> Self {
+        Self {
+            rx_packets: Counter::default(),
+            rx_bytes: Counter::default(),
+            tx_packets: Counter::default(),
+            tx_bytes: Counter::default(),
+            forwarded: Counter::default(),
+            consumed: Counter::default(),
+            punted: Counter::default(),
+            held: Counter::default(),
+            generated: Counter::default(),
+            stateless: Counter::default(),
+            handoffs: Counter::default(),
+            handoffs_in: Counter::default(),
+            connections_total: Counter::default(),
+            evictions: Counter::default(),
+            events_lost: Counter::default(),
+            busy_cycles: Counter::default(),
+            total_cycles: Counter::default(),
+            generation: Counter::default(),
+            connections_active: Counter::default(),
+            index_slots: Counter::default(),
+            index_keys: Counter::default(),
+            index_displaced: Counter::default(),
+            table_bytes: Counter::default(),
+            drops: std::array::from_fn(|_| Counter::default()),
+            backends: (0..backends).map(|_| BackendCounters::default()).collect(),
+        }
+    }
+
+    /// Counts a dropped packet.
+    #[inline]
+    pub fn dropped(&self, reason: DropReason) {
+        self.drops[reason as usize].add(1);
+    }
+
+    /// Dropped packets, all reasons together.
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().map(Counter::get).sum()
+    }
+}

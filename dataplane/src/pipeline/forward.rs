@@ -1,0 +1,213 @@
+//! Packets of known connections: look up, check, rewrite.
+
+use super::parse::Parsed;
+use super::{Context, Notice, Shared, Verdicts, decide, forget};
+use crate::conn::{Direction, State, Table, Timeouts};
+use crate::io::BURST;
+use crate::neighbor::Slot;
+use crate::packet::Packet;
+use crate::rewrite::{self, Rewrite};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::protocol;
+use crate::wire::tcp::flag;
+use arrayvec::ArrayVec;
+
+/// Second and third stage for the packets of one family. Their buckets have been prefetched.
+#[inline]
+pub(super) fn burst<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    parsed: &mut ArrayVec<Parsed<K>, BURST>,
+    packets: &mut [P],
+    verdicts: &mut Verdicts,
+) {
+    for one in parsed.iter_mut() {
+        one.candidate = table.candidate(one.hash);
+    }
+    for one in parsed.iter() {
+        let at = usize::from(one.at);
+        let packet = &mut packets[at];
+        // Compared here, not before: an earlier packet of this burst may have changed the table.
+        verdicts[at] = if table.is_exact(one.candidate, &one.key) {
+            known(table, shared, arrival, one.candidate.id(), one.candidate.direction(), one, packet)
+        } else {
+            missed(table, shared, arrival, one, packet)
+        };
+    }
+}
+
+/// A packet that the first guess did not find: a whole look-up, then a decision.
+#[inline(never)]
+fn missed<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    match table.find(parsed.hash, &parsed.key) {
+        Some(handle) => known(table, shared, arrival, handle.id(), handle.direction(), parsed, packet),
+        None => decide::decide(table, shared, arrival, parsed, packet),
+    }
+}
+
+/// A packet of connection `id`.
+#[inline(always)]
+fn known<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    id: usize,
+    direction: Direction,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    let entry = table.entry(id);
+    if entry.epoch != shared.epoch
+        || (parsed.tcp_flags & flag::SYN != 0 && is_reopening(entry.state, direction, parsed))
+    {
+        if let Some(verdict) = look_again(table, shared, arrival, id, direction, parsed, packet) {
+            return verdict;
+        }
+    }
+    through(table, shared, arrival, id, direction, parsed, packet)
+}
+
+/// A SYN for a connection that is over: the client uses the port again.
+fn is_reopening<K>(state: State, direction: Direction, parsed: &Parsed<K>) -> bool {
+    direction == Direction::Forward
+        && parsed.tcp_flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN
+        && matches!(state, State::TimeWait | State::Reset)
+}
+
+/// The state of the world has changed since the entry was last used, or the client begins anew. Brings the entry up to
+/// date; `Some` if that settled the packet.
+#[cold]
+#[inline(never)]
+fn look_again<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    id: usize,
+    direction: Direction,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Option<Verdict> {
+    let entry = *table.entry(id);
+    let backend = arrival.snapshot.backend(entry.backend).copied();
+    let datagram = entry.keys[0].protocol() == protocol::UDP;
+    let obsolete = backend.is_none_or(|backend| backend.removed && datagram);
+    if obsolete || is_reopening(entry.state, direction, parsed) {
+        forget(&shared.counters, &table.remove(id));
+        return Some(decide::decide(table, shared, arrival, parsed, packet));
+    }
+    let towards_backend = if entry.one_way { backend?.address } else { entry.keys[1].source().0 };
+    let hops = shared.neighbor_towards(arrival.snapshot, towards_backend).and_then(|to_backend| {
+        let to_client = if entry.one_way {
+            Ok(to_backend)
+        } else {
+            shared.neighbor_towards(arrival.snapshot, entry.keys[0].source().0)
+        }?;
+        Ok([to_backend, to_client])
+    });
+    match hops {
+        Ok(next_hops) => {
+            let epoch = shared.epoch;
+            let entry = table.entry_mut(id);
+            entry.next_hops = next_hops;
+            entry.epoch = epoch;
+            None
+        }
+        Err(reason) => Some(Verdict::Drop(reason)),
+    }
+}
+
+/// Sends a packet through connection `id`, which is up to date.
+#[inline(always)]
+pub(super) fn through<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    id: usize,
+    direction: Direction,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    let now = arrival.now;
+    let entry = table.entry(id);
+    let is_tcp = parsed.key.protocol() == protocol::TCP;
+    let steady = if is_tcp {
+        entry.state == State::Established && parsed.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0
+    } else {
+        entry.state == State::UdpEstablished
+    };
+    if !steady {
+        advance(table, arrival, id, direction, parsed.tcp_flags, is_tcp);
+    }
+    let entry = table.entry_mut(id);
+    entry.last_seen = now;
+    let slot = entry.next_hops[direction as usize];
+    let neighbor = shared.neighbors.get(slot);
+    if parsed.bytes > u32::from(neighbor.max_frame) {
+        return Verdict::Drop(DropReason::MtuExceeded);
+    }
+    rewrite::apply(entry, direction, packet.data_mut(), usize::from(parsed.l4));
+    if let Some(backend) = shared.counters.backends.get(entry.backend as usize) {
+        match direction {
+            Direction::Forward => {
+                backend.packets_in.add(1);
+                backend.bytes_in.add(u64::from(parsed.bytes));
+            }
+            Direction::Reply => {
+                backend.packets_out.add(1);
+                backend.bytes_out.add(u64::from(parsed.bytes));
+            }
+        }
+    }
+    address(shared, slot, packet.data_mut())
+}
+
+/// Moves a connection's state on.
+#[inline(never)]
+fn advance<K: Rewrite>(
+    table: &mut Table<K>,
+    arrival: Context<'_>,
+    id: usize,
+    direction: Direction,
+    flags: u8,
+    is_tcp: bool,
+) {
+    let entry = table.entry(id);
+    let state = if is_tcp {
+        entry.state.after_segment(direction, flags, entry.one_way)
+    } else {
+        entry.state.after_datagram(direction, entry.one_way)
+    };
+    if state != entry.state {
+        let timeouts = arrival
+            .snapshot
+            .backend(entry.backend)
+            .map_or_else(Timeouts::default, |backend| backend.timeouts);
+        table.set_state(id, state, arrival.now, timeouts.of(state));
+    }
+}
+
+/// Writes the hardware addresses of the next hop, or has the packet wait for them.
+#[inline(always)]
+pub(super) fn address(shared: &mut Shared, slot: Slot, frame: &mut [u8]) -> Verdict {
+    match shared.neighbors.address(slot, frame) {
+        Some(port) => Verdict::Forward(port),
+        None => wait(shared, slot),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wait(shared: &mut Shared, slot: Slot) -> Verdict {
+    let neighbor = *shared.neighbors.get(slot);
+    if !neighbor.asked && shared.notify(Notice::Wanted(neighbor.hop)) {
+        shared.neighbors.get_mut(slot).asked = true;
+    }
+    Verdict::Hold(slot)
+}

@@ -1,0 +1,322 @@
+//! Burst in, verdicts out.
+//!
+//! The stages run over the whole burst, so that memory latency of one packet hides behind work on the others:
+//!
+//! 1. [`parse`]: headers are validated once, keys built and hashed, buckets prefetched.
+//! 2. Look-up: tags are compared, the probable entry is prefetched.
+//! 3. [`forward`]: the exact key is compared, the packet rewritten; what misses goes to [`decide`], and what is meant
+//!    for the balancer itself to [`local`].
+//!
+//! No I/O, no clock, no allocation, no lock, no system call. Time is an argument.
+
+mod decide;
+mod forward;
+mod local;
+mod parse;
+
+use crate::conn::{Entry, Table, Tick, Timeouts};
+use crate::counters::WorkerCounters;
+use crate::flow::{FlowKey, Secret, V4Key, V6Key};
+use crate::io::BURST;
+use crate::neighbor::{Neighbors, Slot};
+use crate::packet::Packet;
+use crate::route::{NextHop, PortId};
+use crate::scheduler::{Cursor, MaglevParameters};
+use crate::snapshot::Snapshot;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::ethernet::Mac;
+use arrayvec::ArrayVec;
+use parse::{MacWord, Parsed, Seen};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A verdict for each packet of a burst; those beyond its length mean nothing.
+pub type Verdicts = [Verdict; BURST];
+
+/// A burst that has no verdicts yet.
+pub const NO_VERDICTS: Verdicts = [Verdict::Consume; BURST];
+
+/// Where and when a burst came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    pub port: PortId,
+    pub now: Tick,
+    /// Another worker gave it to this one, which has to decide.
+    pub handed: bool,
+}
+
+/// What a worker tells the control thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// Packets wait for this next hop's hardware address.
+    Wanted(NextHop),
+    /// A neighbour said what its hardware address is. `solicited`: in answer to a question.
+    Seen { hop: NextHop, mac: Mac, solicited: bool },
+    /// Packets went to this next hop lately.
+    Used(NextHop),
+    /// Somebody else claims one of the balancer's addresses.
+    Conflict { port: PortId, address: IpAddr, mac: Mac },
+}
+
+/// Notices kept between two visits of the worker; more are lost and counted, and asked for again later.
+const NOTICES: usize = 64;
+
+/// One worker's part in forwarding.
+#[derive(Debug)]
+pub struct Pipeline {
+    v4: Table<V4Key>,
+    v6: Table<V6Key>,
+    snapshot: Arc<Snapshot>,
+    shared: Shared,
+}
+
+/// What holds for all packets of a burst.
+#[derive(Debug, Clone, Copy)]
+struct Context<'a> {
+    port: PortId,
+    now: Tick,
+    handed: bool,
+    snapshot: &'a Snapshot,
+}
+
+/// What both families share. Written by the worker alone.
+#[derive(Debug)]
+struct Shared {
+    worker: u8,
+    workers: u8,
+    /// Counts snapshots and clearings of the neighbour table: an entry of another epoch has to be checked.
+    epoch: u32,
+    neighbors: Neighbors,
+    /// The neighbour table is full: clear it before the next burst.
+    start_over: bool,
+    counters: Arc<WorkerCounters>,
+    /// Where rounds stand, by service number.
+    cursors: Box<[Cursor]>,
+    notices: ArrayVec<Notice, NOTICES>,
+    macs: ArrayVec<MacWord, 256>,
+    secret: Secret,
+    maglev: MaglevParameters,
+}
+
+/// Most services.
+pub const MAX_SERVICES: usize = 16_384;
+
+/// What a pipeline is built from.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This worker's number, and how many there are.
+    pub worker: u8,
+    pub workers: u8,
+    /// Most connections, of each address family.
+    pub max_connections: usize,
+    /// Use reserved large pages for the tables.
+    pub large_pages: bool,
+    /// The same for all workers: it decides which of them owns a connection.
+    pub secret: Secret,
+    pub maglev: MaglevParameters,
+    pub counters: Arc<WorkerCounters>,
+}
+
+impl Pipeline {
+    /// A pipeline without services; all its memory is committed.
+    pub fn new(settings: Settings) -> std::io::Result<Self> {
+        let Settings { worker, workers, max_connections, large_pages, secret, maglev, counters } = settings;
+        let v4 = Table::new(max_connections, secret, large_pages)?;
+        let v6 = Table::new(max_connections, secret, large_pages)?;
+        // Workers begin their rounds at different places, so that together they are even.
+        let start = u32::from(worker) * 0x5555;
+        let pipeline = Self {
+            v4,
+            v6,
+            snapshot: Arc::default(),
+            shared: Shared {
+                worker,
+                workers: workers.max(1),
+                epoch: 1,
+                neighbors: Neighbors::new(secret),
+                start_over: false,
+                counters,
+                cursors: vec![Cursor(if workers > 1 { start } else { 0 }); MAX_SERVICES].into(),
+                notices: ArrayVec::new(),
+                macs: ArrayVec::new(),
+                secret,
+                maglev,
+            },
+        };
+        pipeline.refresh_levels();
+        Ok(pipeline)
+    }
+
+    /// Takes up a new snapshot and returns the one before, for the control thread to free.
+    pub fn publish(&mut self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        let shared = &mut self.shared;
+        shared.epoch = shared.epoch.wrapping_add(1);
+        shared.neighbors.set_ports(snapshot.ports());
+        shared.macs = snapshot.ports().iter().take(256).map(|port| MacWord::new(port.mac)).collect();
+        shared.counters.generation.set(u64::from(snapshot.generation));
+        std::mem::replace(&mut self.snapshot, snapshot)
+    }
+
+    /// Decides for every packet of a burst, and rewrites those that go on.
+    pub fn process<P: Packet>(&mut self, arrival: Arrival, packets: &mut [P], verdicts: &mut Verdicts) {
+        if std::mem::take(&mut self.shared.start_over) {
+            // Every connection finds its neighbours again, since the epoch is another.
+            self.shared.neighbors.clear();
+            self.shared.epoch = self.shared.epoch.wrapping_add(1);
+        }
+        let Arrival { port, now, handed } = arrival;
+        let context = Context { port, now, handed, snapshot: &self.snapshot };
+        let mac = self.shared.macs.get(usize::from(arrival.port)).copied().unwrap_or_default();
+        let mut v4: ArrayVec<Parsed<V4Key>, BURST> = ArrayVec::new();
+        let mut v6: ArrayVec<Parsed<V6Key>, BURST> = ArrayVec::new();
+        let mut others: ArrayVec<(u8, Seen), BURST> = ArrayVec::new();
+        for packet in packets.iter() {
+            packet.prefetch();
+        }
+        for (at, packet) in packets.iter().enumerate().take(BURST) {
+            match parse::parse(packet, at, mac) {
+                Seen::V4(mut parsed) => {
+                    parsed.hash = self.v4.hash(&parsed.key);
+                    self.v4.prefetch(parsed.hash);
+                    v4.push(parsed);
+                }
+                Seen::V6(mut parsed) => {
+                    parsed.hash = self.v6.hash(&parsed.key);
+                    self.v6.prefetch(parsed.hash);
+                    v6.push(parsed);
+                }
+                Seen::Bad(reason) => verdicts[at] = Verdict::Drop(reason),
+                other => others.push((at as u8, other)),
+            }
+        }
+        forward::burst(&mut self.v4, &mut self.shared, context, &mut v4, packets, verdicts);
+        forward::burst(&mut self.v6, &mut self.shared, context, &mut v6, packets, verdicts);
+        for (at, seen) in others {
+            let at = usize::from(at);
+            verdicts[at] = local::receive(&mut self.shared, context, seen, &mut packets[at]);
+        }
+    }
+
+    /// One slice of expiry: reads at most `budget` entries of each table. Returns whether the IPv4 table's end was
+    /// reached.
+    pub fn expire(&mut self, now: Tick, budget: usize) -> bool {
+        let (snapshot, counters) = (&self.snapshot, &self.shared.counters);
+        let timeouts =
+            |slot| snapshot.backend(slot).map_or_else(Timeouts::default, |backend| backend.timeouts);
+        let ended = self.v4.sweep(now, budget, timeouts, |entry| forget(counters, entry));
+        self.v6.sweep(now, budget, timeouts, |entry| forget(counters, entry));
+        ended
+    }
+
+    /// Entries that a whole round of [`Pipeline::expire`] reads, in the larger table.
+    pub fn expire_len(&self) -> usize {
+        self.v4.sweep_len().max(self.v6.sweep_len())
+    }
+
+    /// Brings the counters that are levels up to date.
+    pub fn refresh_levels(&self) {
+        let counters = &self.shared.counters;
+        let (v4, v6) = (self.v4.index_stats(), self.v6.index_stats());
+        counters.connections_active.set((self.v4.len() + self.v6.len()) as u64);
+        counters.index_slots.set(v4.slots + v6.slots);
+        counters.index_keys.set(v4.keys + v6.keys);
+        counters.index_displaced.set(v4.displaced + v6.displaced);
+        counters.table_bytes.set((self.v4.bytes() + self.v6.bytes()) as u64);
+    }
+
+    /// What the control thread says about a next hop. Returns its slot if its hardware address is now known.
+    pub fn update_neighbor(&mut self, hop: NextHop, mac: Option<Mac>) -> Option<Slot> {
+        let slot = self.shared.neighbors.update(hop, mac)?;
+        self.shared.neighbors.get(slot).resolved.then_some(slot)
+    }
+
+    /// Addresses a frame to the neighbour in `slot` and says which port it leaves by; `None` if it must wait on.
+    /// Slots are those of the last burst, or of [`Pipeline::update_neighbor`].
+    pub fn address(&mut self, slot: Slot, frame: &mut [u8]) -> Option<PortId> {
+        self.shared.neighbors.address(slot, frame)
+    }
+
+    /// The next hop that a [`Verdict::Hold`] of the last burst names.
+    pub fn hop(&self, slot: Slot) -> NextHop {
+        self.shared.neighbors.get(slot).hop
+    }
+
+    /// Notices for the control thread since the last call.
+    pub fn take_notices(&mut self) -> ArrayVec<Notice, NOTICES> {
+        std::mem::take(&mut self.shared.notices)
+    }
+
+    /// Adds notices about neighbours that were used, looking at no more than `budget`.
+    pub fn report_used(&mut self, budget: usize) {
+        while !self.shared.notices.is_full() {
+            let Some(hop) = self.shared.neighbors.take_used(budget) else { break };
+            self.shared.notices.push(Notice::Used(hop));
+        }
+    }
+
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    pub fn counters(&self) -> &Arc<WorkerCounters> {
+        &self.shared.counters
+    }
+
+    /// Entry numbers in use at most, by family: the range that [`Pipeline::listing`] covers.
+    pub fn listing_len(&self) -> (usize, usize) {
+        (self.v4.sweep_len(), self.v6.sweep_len())
+    }
+
+    /// The connections among the given entry numbers of the IPv4 table.
+    pub fn listing_v4(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = &Entry<V4Key>> {
+        self.v4.listing(range)
+    }
+
+    /// The connections among the given entry numbers of the IPv6 table.
+    pub fn listing_v6(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = &Entry<V6Key>> {
+        self.v6.listing(range)
+    }
+
+    /// Connections of both families.
+    pub fn connections(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+}
+
+/// Accounts for a connection that is over.
+fn forget<K: FlowKey>(counters: &WorkerCounters, entry: &Entry<K>) {
+    if let Some(backend) = counters.backends.get(entry.backend as usize) {
+        backend.connections_active.sub(1);
+    }
+}
+
+impl Shared {
+    /// Tells the control thread, if there is room; it is told again when the matter comes up again.
+    fn notify(&mut self, notice: Notice) -> bool {
+        let room = self.notices.try_push(notice).is_ok();
+        if !room {
+            self.counters.events_lost.add(1);
+        }
+        room
+    }
+
+    /// The neighbour slot for packets to `destination`.
+    fn neighbor_towards(&mut self, snapshot: &Snapshot, destination: IpAddr) -> Result<Slot, DropReason> {
+        let hop = snapshot.next_hop(destination).ok_or(DropReason::NoRoute)?;
+        if let Some(slot) = self.neighbors.slot(hop) {
+            return Ok(slot);
+        }
+        // Start over, but not in the middle of a burst, whose verdicts may name slots.
+        self.start_over = true;
+        Err(DropReason::NeighborTableFull)
+    }
+
+    /// Which worker owns connections of the client at `address` and `port`.
+    fn owner(&self, (address, port): (IpAddr, u16)) -> u8 {
+        if self.workers == 1 {
+            return self.worker;
+        }
+        let hash = self.secret.mix_endpoint(address, port);
+        ((hash >> 32) * u64::from(self.workers) >> 32) as u8
+    }
+}

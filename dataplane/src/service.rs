@@ -1,0 +1,220 @@
+//! Services: what clients connect to, and finding the one that a packet is for.
+
+use crate::conn::Timeouts;
+use crate::scheduler::Scheduler;
+use crate::wire::protocol;
+use ctl::config::{Mode, Ports, Prefix, Protocol};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A service as the packet path sees it.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Number that stays with the service through every change of configuration.
+    pub id: u32,
+    pub protocol: Protocol,
+    pub vip: Prefix,
+    pub ports: Ports,
+    pub mode: Mode,
+    pub timeouts: Timeouts,
+    /// Hash the source address alone, so that a client stays with its backend.
+    pub source_affinity: bool,
+    pub scheduler: Arc<dyn Scheduler>,
+}
+
+/// The IP protocol number of `protocol`.
+pub fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => protocol::TCP,
+        Protocol::Udp => protocol::UDP,
+    }
+}
+
+/// Finds services: longest prefix first, then the narrowest range of ports. Cost depends on the number of different
+/// prefix lengths and of ranges on one prefix, not on the number of services.
+#[derive(Debug, Default)]
+pub struct ServiceTable {
+    /// The usual case in one probe: a single address and a single port.
+    exact: FastMap<(IpAddr, u16, u8), u32>,
+    /// By prefix length, longest first, per family.
+    v4: Vec<(u8, FastMap<IpAddr, Vec<Range>>)>,
+    v6: Vec<(u8, FastMap<IpAddr, Vec<Range>>)>,
+}
+
+#[derive(Debug)]
+struct Range {
+    protocol: u8,
+    ports: Ports,
+    service: u32,
+}
+
+impl ServiceTable {
+    /// A table over `services`, each known by its position.
+    pub fn new(services: &[Service]) -> Self {
+        let mut table = Self::default();
+        for (index, service) in services.iter().enumerate() {
+            let number = protocol_number(service.protocol);
+            if let (true, Some(port)) = (service.vip.is_host(), service.ports.single()) {
+                table.exact.insert((service.vip.address(), port, number), index as u32);
+            }
+            let lengths = if service.vip.is_ipv6() { &mut table.v6 } else { &mut table.v4 };
+            let length = service.vip.length();
+            let at = match lengths.iter().position(|(l, _)| *l == length) {
+                Some(at) => at,
+                None => {
+                    lengths.push((length, FastMap::default()));
+                    lengths.len() - 1
+                }
+            };
+            lengths[at].1.entry(service.vip.address()).or_default().push(Range {
+                protocol: number,
+                ports: service.ports,
+                service: index as u32,
+            });
+        }
+        for lengths in [&mut table.v4, &mut table.v6] {
+            lengths.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+            for (_, prefixes) in lengths {
+                for ranges in prefixes.values_mut() {
+                    ranges.sort_by_key(|range| range.ports.count());
+                }
+            }
+        }
+        table
+    }
+
+    /// Position of the service for packets to `address` and `port`.
+    pub fn find(&self, protocol: u8, address: IpAddr, port: u16) -> Option<u32> {
+        if let Some(&service) = self.exact.get(&(address, port, protocol)) {
+            return Some(service);
+        }
+        self.prefixes(address).find_map(|ranges| {
+            ranges.iter().find(|r| r.protocol == protocol && r.ports.contains(port)).map(|r| r.service)
+        })
+    }
+
+    /// Whether some service has `address`.
+    pub fn is_vip(&self, address: IpAddr) -> bool {
+        self.prefixes(address).next().is_some()
+    }
+
+    fn prefixes(&self, address: IpAddr) -> impl Iterator<Item = &Vec<Range>> {
+        let lengths = if address.is_ipv6() { &self.v6 } else { &self.v4 };
+        lengths
+            .iter()
+            .filter_map(move |(length, prefixes)| prefixes.get(&Prefix::new(address, *length)?.address()))
+    }
+}
+
+/// A map with a cheap hash, for keys that come from the configuration: nobody outside chooses them.
+pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FoldHasher>>;
+
+/// Multiply and fold.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct FoldHasher(u64);
+
+impl FoldHasher {
+    fn mix(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word ^ 0x2d35_8dcc_aa6c_78a5) * 0x8bb8_4b93_962e_acc9_u128;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+impl Hasher for FoldHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.mix(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.mix(u64::from(value));
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.mix(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.mix(value);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.mix(value as u64);
+    }
+
+    fn write_isize(&mut self, value: isize) {
+        self.mix(value.cast_unsigned() as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::RoundRobin;
+    use proptest::prelude::*;
+
+    fn service(vip: &str, ports: &str, protocol: Protocol) -> Service {
+        Service {
+            id: 0,
+            protocol,
+            vip: vip.parse().unwrap(),
+            ports: ports.parse().unwrap(),
+            mode: Mode::Nat,
+            timeouts: Timeouts::default(),
+            source_affinity: false,
+            scheduler: Arc::new(RoundRobin::new(&[])),
+        }
+    }
+
+    #[test]
+    fn the_most_specific_wins() {
+        let table = ServiceTable::new(&[
+            service("192.0.2.0/24", "*", Protocol::Tcp),
+            service("192.0.2.10", "100-200", Protocol::Tcp),
+            service("192.0.2.10", "150", Protocol::Tcp),
+            service("192.0.2.10", "150", Protocol::Udp),
+            service("2001:db8::/32", "80", Protocol::Tcp),
+        ]);
+        let find = |protocol, ip: &str, port| table.find(protocol, ip.parse().unwrap(), port);
+        assert_eq!(find(6, "192.0.2.10", 150), Some(2));
+        assert_eq!(find(17, "192.0.2.10", 150), Some(3));
+        assert_eq!(find(6, "192.0.2.10", 151), Some(1));
+        // No range of the longer prefix has the port: the shorter one does.
+        assert_eq!(find(6, "192.0.2.10", 99), Some(0));
+        assert_eq!(find(17, "192.0.2.10", 99), None);
+        assert_eq!(find(6, "192.0.3.10", 99), None);
+        assert_eq!(find(6, "2001:db8:1::5", 80), Some(4));
+        assert!(table.is_vip("192.0.2.77".parse().unwrap()));
+        assert!(!table.is_vip("198.51.100.1".parse().unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_scan(
+            list in proptest::collection::vec((0u32..4, 28u8..=32, 1u16..10, 0u16..6, any::<bool>()), 0..12),
+            low in 0u8..16, port in 1u16..12, udp: bool,
+        ) {
+            let services: Vec<Service> = list.iter().map(|&(a, length, first, more, tcp)| Service {
+                vip: Prefix::new([192, 0, 2, (a * 5) as u8].into(), length).unwrap(),
+                ports: Ports::new(first, first + more).unwrap(),
+                ..service("192.0.2.0", "1", if tcp { Protocol::Tcp } else { Protocol::Udp })
+            }).collect();
+            let address: IpAddr = [192, 0, 2, low].into();
+            let protocol = if udp { 17 } else { 6 };
+            let best = services.iter().filter(|s| {
+                protocol_number(s.protocol) == protocol && s.vip.contains(address) && s.ports.contains(port)
+            }).map(|s| (std::cmp::Reverse(s.vip.length()), s.ports.count())).min();
+            let found = ServiceTable::new(&services).find(protocol, address, port).map(|i| &services[i as usize]);
+            prop_assert_eq!(found.map(|s| (std::cmp::Reverse(s.vip.length()), s.ports.count())), best);
+        }
+    }
+}

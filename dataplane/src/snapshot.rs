@@ -1,0 +1,146 @@
+//! The immutable forwarding state that workers read.
+//!
+//! The control thread builds a new snapshot for every change; workers pick it up between bursts. What did not change
+//! (schedulers, above all) is shared with the one before.
+
+use crate::conn::Timeouts;
+use crate::route::{NextHop, PortId, Route, RouteTable};
+use crate::service::{FastMap, Service, ServiceTable};
+use crate::wire::ethernet::Mac;
+use ctl::config::{InterfaceAddress, Prefix};
+use std::net::{IpAddr, Ipv6Addr};
+
+/// All that workers know of the configuration.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Counts up from 1.
+    pub generation: u32,
+    services: Vec<Service>,
+    table: ServiceTable,
+    backends: Vec<Option<Backend>>,
+    ports: Vec<Port>,
+    routes: RouteTable,
+    locals: FastMap<IpAddr, PortId>,
+}
+
+/// A backend, by its slot. Slots stay with a backend for as long as any worker holds a connection to it, so that a
+/// connection's slot always means the backend that it was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    pub address: IpAddr,
+    /// `None`: the port that the client asked for.
+    pub port: Option<u16>,
+    /// Position of its service; meaningless once removed.
+    pub service: u32,
+    pub timeouts: Timeouts,
+    /// No longer in the configuration. TCP connections go on to their end; datagrams go elsewhere.
+    pub removed: bool,
+}
+
+/// A port as the packet path sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    pub mac: Mac,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    pub addresses: Vec<InterfaceAddress>,
+}
+
+impl Port {
+    /// The address that every IPv6 interface has (RFC 4291 section 2.5.6, with the identifier of appendix A).
+    pub fn link_local(&self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.mac.0;
+        Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    }
+}
+
+/// What a snapshot is built from.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    pub generation: u32,
+    pub services: Vec<Service>,
+    /// By slot.
+    pub backends: Vec<Option<Backend>>,
+    pub ports: Vec<Port>,
+    /// Beside those that follow from the ports' addresses.
+    pub routes: Vec<(Prefix, IpAddr)>,
+}
+
+impl Snapshot {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { generation, services, backends, ports, routes } = parts;
+        let mut locals = FastMap::default();
+        let mut list = Vec::new();
+        for (id, port) in ports.iter().enumerate() {
+            let id = id as PortId;
+            for address in &port.addresses {
+                locals.insert(address.address(), id);
+                list.push(Route { to: address.subnet(), port: id, via: None });
+            }
+            locals.entry(port.link_local().into()).or_insert(id);
+        }
+        let on_link = RouteTable::new(list.clone());
+        for (to, via) in routes {
+            if let Some(port) = on_link.on_link(via) {
+                list.push(Route { to, port, via: Some(via) });
+            }
+        }
+        Self {
+            generation,
+            table: ServiceTable::new(&services),
+            services,
+            backends,
+            ports,
+            routes: RouteTable::new(list),
+            locals,
+        }
+    }
+
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// The service for packets to `address` and `port`.
+    pub fn service(&self, protocol: u8, address: IpAddr, port: u16) -> Option<&Service> {
+        self.table.find(protocol, address, port).map(|index| &self.services[index as usize])
+    }
+
+    /// Position in [`Snapshot::services`] of the service for packets to `address` and `port`.
+    pub fn find_service(&self, protocol: u8, address: IpAddr, port: u16) -> Option<usize> {
+        self.table.find(protocol, address, port).map(|index| index as usize)
+    }
+
+    #[inline]
+    pub fn backend(&self, slot: u32) -> Option<&Backend> {
+        self.backends.get(slot as usize)?.as_ref()
+    }
+
+    /// By slot.
+    pub fn backends(&self) -> &[Option<Backend>] {
+        &self.backends
+    }
+
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+
+    /// The next hop towards `destination`.
+    pub fn next_hop(&self, destination: IpAddr) -> Option<NextHop> {
+        self.routes.resolve(destination)
+    }
+
+    /// The port on whose link `address` is.
+    pub fn on_link(&self, address: IpAddr) -> Option<PortId> {
+        self.routes.on_link(address)
+    }
+
+    /// Whether the balancer answers for `address` on `port`: an address of that port, or a VIP.
+    pub fn answers_for(&self, address: IpAddr, port: PortId) -> bool {
+        self.locals.get(&address) == Some(&port) || self.table.is_vip(address)
+    }
+
+    /// Whether `address` is one of the balancer's own, on whatever port, or a VIP.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.locals.contains_key(&address) || self.table.is_vip(address)
+    }
+}

@@ -1,0 +1,150 @@
+//! What the pipeline decides for a packet.
+
+use crate::neighbor::Slot;
+use crate::route::PortId;
+use crate::wire::Malformed;
+
+/// Where a packet goes next. Whoever gets a verdict owns the packet and does exactly that with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send it out of the port; it is rewritten and addressed.
+    Forward(PortId),
+    /// It was meant for the balancer and has been turned into the answer: send it where it came from.
+    Answer,
+    /// It was meant for the balancer and is done with.
+    Consume,
+    /// Keep it until the neighbour's hardware address is known; all else is rewritten.
+    Hold(Slot),
+    /// Give it, untouched, to the worker that owns its connection.
+    HandOff(u8),
+    Drop(DropReason),
+}
+
+/// Declares [`DropReason`] with its names.
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why a packet was dropped. Each has a counter of that name.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl DropReason {
+            /// All of them, in the order of their counters.
+            pub const ALL: [Self; [$(Self::$variant),+].len()] = [$(Self::$variant),+];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Name of the counter.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One line for a person.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The frame ends before its headers do.
+    Truncated = "truncated",
+    /// The frame is addressed to another station.
+    NotOurMac = "not_our_mac",
+    /// The EtherType is none that the balancer speaks.
+    UnknownEthertype = "unknown_ethertype",
+    /// The IP version contradicts the EtherType.
+    IpVersion = "ip_version",
+    /// The IP header length is impossible.
+    IpHeaderLength = "ip_header_length",
+    /// The IP length field contradicts the frame.
+    IpTotalLength = "ip_total_length",
+    /// The IPv4 header checksum is wrong.
+    IpChecksum = "ip_checksum",
+    /// The source address cannot be anybody's (multicast, loopback, unspecified).
+    IpSource = "ip_source",
+    /// A fragment.
+    Fragment = "fragment",
+    /// The hop limit ran out.
+    HopLimit = "hop_limit",
+    /// Neither TCP, UDP nor ICMP.
+    UnknownProtocol = "unknown_protocol",
+    /// The TCP header is impossible.
+    TcpHeader = "tcp_header",
+    /// The UDP length contradicts the packet.
+    UdpLength = "udp_length",
+    /// An ARP message that is malformed.
+    ArpMalformed = "arp_malformed",
+    /// An ARP or neighbour discovery message about somebody else.
+    NotForUs = "not_for_us",
+    /// A neighbour discovery message that RFC 4861 says to discard.
+    NdpMalformed = "ndp_malformed",
+    /// An ICMP message that is malformed.
+    IcmpMalformed = "icmp_malformed",
+    /// An ICMP message that concerns no connection.
+    IcmpUnrelated = "icmp_unrelated",
+    /// A multicast or broadcast packet.
+    Multicast = "multicast",
+    /// For an address or port of no service.
+    NoService = "no_service",
+    /// The service has no backend that takes connections.
+    NoBackend = "no_backend",
+    /// A TCP segment that cannot begin a connection and belongs to none.
+    NoConnection = "no_connection",
+    /// No route to the backend or the client.
+    NoRoute = "no_route",
+    /// The connection table is full of established connections.
+    TableFull = "table_full",
+    /// Every backend tried already has a connection from that client's address and port.
+    ReplyConflict = "reply_conflict",
+    /// The neighbour table is full.
+    NeighborTableFull = "neighbor_table_full",
+    /// The next hop did not answer in time.
+    NeighborUnresolved = "neighbor_unresolved",
+    /// Too many packets wait for next hops.
+    NeighborQueueFull = "neighbor_queue_full",
+    /// Larger than the MTU of the port that it would leave by.
+    MtuExceeded = "mtu_exceeded",
+    /// The port's transmit ring was full.
+    TxFull = "tx_full",
+    /// The ring to the worker that owns the connection was full.
+    HandoffFull = "handoff_full",
+}
+
+impl DropReason {
+    /// The reason for an IP header that is malformed.
+    pub fn of_ip(error: Malformed) -> Self {
+        match error {
+            Malformed::Truncated => Self::Truncated,
+            Malformed::Version => Self::IpVersion,
+            Malformed::HeaderLength | Malformed::Field => Self::IpHeaderLength,
+            Malformed::TotalLength => Self::IpTotalLength,
+            Malformed::Checksum => Self::IpChecksum,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_snake_case() {
+        let mut names: Vec<&str> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        assert!(
+            names
+                .iter()
+                .all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
+        );
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::COUNT);
+        for (i, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, i);
+            assert!(reason.help().ends_with('.'));
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The worker: receive, decide, transmit, hand off, and a bounded slice of housekeeping.
+//!
+//! A worker owns everything that it writes: its queues, its pipeline with both connection tables, its counters. It
+//! hears from the control thread through one ring and answers through another; other workers give it packets through
+//! one ring each. All of these have one writer and one reader, and none of them is ever waited for.
+
+mod hold;
+mod listing;
+mod message;
+
+pub use listing::{Filter, FlowRow, Listing};
+pub use message::{Command, ControlEnd, Event, Frame, Mesh, channel, mesh};
+
+use crate::conn::Tick;
+use crate::counters::WorkerCounters;
+use crate::io::{Burst, Queue};
+use crate::packet::Packet;
+use crate::pipeline::{Arrival, NO_VERDICTS, Pipeline, Verdicts};
+use crate::route::PortId;
+use crate::verdict::{DropReason, Verdict};
+use hold::Hold;
+use message::WorkerEnd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What tells a worker the time. Read once a loop.
+pub trait Clock {
+    /// A count that goes up at a constant rate.
+    fn cycles(&mut self) -> u64;
+    /// How fast, in counts a second.
+    fn hertz(&self) -> u64;
+}
+
+/// When there is nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Ask again at once.
+    Busy,
+    /// After a while without packets, sleep a little between questions.
+    Adaptive,
+}
+
+/// Loops without a packet after which an adaptive worker begins to sleep.
+const IDLE_LOOPS: u32 = 2_000;
+/// How long it sleeps between looks: half of what the first packet may be late.
+const NAP: Duration = Duration::from_micros(40);
+
+/// How long packets wait for a next hop, in milliseconds.
+const HOLD_TIMEOUT: Tick = 1000;
+/// Deadlines read in one slice of expiry.
+const EXPIRY_SLICE: usize = 1024;
+/// Commands and packets from one other worker that are taken in one loop.
+const COMMANDS: usize = 64;
+
+/// Packets on their way out of one port.
+struct Outgoing<P> {
+    packets: Burst<P>,
+    /// Bit `i`: packet `i` was made here, not forwarded.
+    generated: u32,
+}
+
+/// One poll-mode worker, owning one queue of every port.
+pub struct Worker<Q: Queue> {
+    queues: Vec<Q>,
+    outgoing: Vec<Outgoing<Q::Packet>>,
+    pipeline: Pipeline,
+    counters: Arc<WorkerCounters>,
+    hold: Hold<Q::Packet>,
+    mesh: Mesh<Q::Packet>,
+    control: WorkerEnd,
+    received: Burst<Q::Packet>,
+    verdicts: Verdicts,
+    /// Time of the last housekeeping.
+    tidied: Tick,
+    /// Entries that expiry owes since then.
+    expiry_debt: usize,
+    /// Time of the last report of levels and of used neighbours.
+    reported: Tick,
+}
+
+impl<Q: Queue> std::fmt::Debug for Worker<Q> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("pipeline", &self.pipeline).finish_non_exhaustive()
+    }
+}
+
+impl<Q: Queue> Worker<Q> {
+    /// A worker over one queue of each port, in the order of the ports' numbers.
+    pub fn new(queues: Vec<Q>, pipeline: Pipeline, mesh: Mesh<Q::Packet>, control: WorkerEnd) -> Self {
+        let outgoing = queues.iter().map(|_| Outgoing { packets: Burst::new(), generated: 0 }).collect();
+        let counters = Arc::clone(pipeline.counters());
+        Self {
+            queues,
+            outgoing,
+            pipeline,
+            counters,
+            hold: Hold::new(),
+            mesh,
+            control,
+            received: Burst::new(),
+            verdicts: NO_VERDICTS,
+            tidied: 0,
+            expiry_debt: 0,
+            reported: 0,
+        }
+    }
+
+    /// Works until `stop` is set.
+    pub fn run(&mut self, clock: &mut impl Clock, idle: Idle, stop: &AtomicBool) {
+        let per_tick = (clock.hertz() / 1000).max(1);
+        let begin = clock.cycles();
+        let (mut last, mut tick_end, mut now) = (begin, begin + per_tick, 0);
+        let mut quiet = 0u32;
+        while !stop.load(Ordering::Relaxed) {
+            let packets = self.turn(now);
+            let cycles = clock.cycles();
+            if cycles >= tick_end {
+                now = ((cycles - begin) / per_tick) as Tick;
+                tick_end = begin + ((cycles - begin) / per_tick + 1) * per_tick;
+            }
+            self.counters.total_cycles.add(cycles - last);
+            if packets > 0 {
+                self.counters.busy_cycles.add(cycles - last);
+                quiet = 0;
+            } else if idle == Idle::Adaptive {
+                quiet = quiet.saturating_add(1);
+                if quiet > IDLE_LOOPS {
+                    std::thread::sleep(NAP);
+                }
+            }
+            last = cycles;
+        }
+    }
+
+    /// One loop at time `now`, in milliseconds: every queue once, every ring once, one slice of housekeeping. Returns
+    /// how many packets it saw.
+    pub fn turn(&mut self, now: Tick) -> usize {
+        let mut packets = 0;
+        for port in 0..self.queues.len() {
+            self.queues[port].receive(&mut self.received);
+            let count = self.received.len();
+            if count > 0 {
+                packets += count;
+                let bytes: usize = self.received.iter().map(Packet::frame_len).sum();
+                self.counters.rx_packets.add(count as u64);
+                self.counters.rx_bytes.add(bytes as u64);
+                self.process(Arrival { port: port as PortId, now, handed: false });
+            }
+        }
+        packets += self.take_handed(now);
+        packets += self.obey(now);
+        self.tidy(now);
+        self.flush();
+        packets
+    }
+
+    /// Decides for the received burst and does what was decided.
+    #[inline(always)]
+    fn process(&mut self, arrival: Arrival) {
+        self.pipeline.process(arrival, &mut self.received, &mut self.verdicts);
+        let mut received = std::mem::take(&mut self.received);
+        for (packet, verdict) in received.drain(..).zip(self.verdicts) {
+            match verdict {
+                Verdict::Forward(port) => self.send(port, packet, false),
+                Verdict::Answer => {
+                    self.counters.consumed.add(1);
+                    self.send(arrival.port, packet, true);
+                }
+                Verdict::Consume => self.counters.consumed.add(1),
+                Verdict::Drop(reason) => self.counters.dropped(reason),
+                Verdict::Hold(slot) => {
+                    let hop = self.pipeline.hop(slot);
+                    if !self.hold.push(hop, arrival.now, packet) {
+                        self.counters.dropped(DropReason::NeighborQueueFull);
+                    }
+                    self.counters.held.set(self.hold.len() as u64);
+                }
+                Verdict::HandOff(worker) => {
+                    if self.mesh.give(worker, arrival.port, packet) {
+                        self.counters.handoffs.add(1);
+                    } else {
+                        self.counters.dropped(DropReason::HandoffFull);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts a packet with the others that leave by `port`.
+    #[inline(always)]
+    fn send(&mut self, port: PortId, packet: Q::Packet, generated: bool) {
+        let Some(outgoing) = self.outgoing.get_mut(usize::from(port)) else {
+            self.counters.dropped(DropReason::NoRoute);
+            return;
+        };
+        outgoing.generated |= u32::from(generated) << outgoing.packets.len();
+        outgoing.packets.push(packet);
+        if outgoing.packets.is_full() {
+            self.transmit(usize::from(port));
+        }
+    }
+
+    fn flush(&mut self) {
+        for port in 0..self.outgoing.len() {
+            if !self.outgoing[port].packets.is_empty() {
+                self.transmit(port);
+            }
+        }
+    }
+
+    fn transmit(&mut self, port: usize) {
+        let outgoing = &mut self.outgoing[port];
+        let count = outgoing.packets.len();
+        let lengths: arrayvec::ArrayVec<u32, { crate::io::BURST }> =
+            outgoing.packets.iter().map(|packet| packet.frame_len() as u32).collect();
+        let generated = std::mem::take(&mut outgoing.generated);
+        let sent = self.queues[port].transmit(&mut outgoing.packets);
+        let sent_bits = ((1u64 << sent) - 1) as u32;
+        let generated_sent = (generated & sent_bits).count_ones() as usize;
+        let forwarded_unsent = (count - sent) - (generated & !sent_bits).count_ones() as usize;
+        let bytes: u32 = lengths[..sent].iter().sum();
+        self.counters.tx_packets.add(sent as u64);
+        self.counters.tx_bytes.add(u64::from(bytes));
+        self.counters.generated.add(generated_sent as u64);
+        self.counters.forwarded.add((sent - generated_sent) as u64);
+        if forwarded_unsent > 0 {
+            self.counters.drops[DropReason::TxFull as usize].add(forwarded_unsent as u64);
+        }
+    }
+
+    /// Packets that other workers received and this one owns.
+    fn take_handed(&mut self, now: Tick) -> usize {
+        let mut packets = 0;
+        for from in 0..self.mesh.sources() {
+            while let Some(port) = self.mesh.take(from, &mut self.received) {
+                let count = self.received.len();
+                packets += count;
+                self.counters.handoffs_in.add(count as u64);
+                self.process(Arrival { port, now, handed: true });
+                if packets > COMMANDS * 4 {
+                    return packets;
+                }
+            }
+        }
+        packets
+    }
+
+    /// What the control thread wants. Returns how many frames it had sent, so that they count as work.
+    fn obey(&mut self, now: Tick) -> usize {
+        let mut frames = 0;
+        for _ in 0..COMMANDS {
+            if !self.control.can_take() {
+                break;
+            }
+            match self.control.take() {
+                None => break,
+                Some(Command::Publish(snapshot)) => {
+                    let before = self.pipeline.publish(snapshot);
+                    self.control.retire(before);
+                }
+                Some(Command::Neighbor { hop, mac }) => {
+                    if let Some(slot) = self.pipeline.update_neighbor(hop, mac) {
+                        self.release(hop, slot);
+                    }
+                }
+                Some(Command::Transmit { port, frame }) => {
+                    let queue = self.queues.get_mut(usize::from(port));
+                    if let Some(mut packet) = queue.and_then(Queue::allocate) {
+                        if packet.set_len(frame.len()) {
+                            packet.data_mut().copy_from_slice(&frame);
+                            frames += 1;
+                            self.send(port, packet, true);
+                        }
+                    }
+                }
+                Some(Command::List(listing)) => self.control.begin_listing(listing),
+            }
+        }
+        let _ = now;
+        frames
+    }
+
+    /// Sends what waited for `hop`, now that its hardware address is known.
+    fn release(&mut self, hop: crate::route::NextHop, slot: crate::neighbor::Slot) {
+        while let Some(mut packet) = self.hold.take(hop) {
+            match self.pipeline.address(slot, packet.data_mut()) {
+                Some(port) => self.send(port, packet, false),
+                None => self.counters.dropped(DropReason::NeighborUnresolved),
+            }
+        }
+        self.counters.held.set(self.hold.len() as u64);
+    }
+
+    /// One slice of everything that has to be done now and then.
+    fn tidy(&mut self, now: Tick) {
+        for notice in self.pipeline.take_notices() {
+            if !self.control.tell(Event::Notice(notice)) {
+                self.counters.events_lost.add(1);
+            }
+        }
+        self.control.list(&self.pipeline, now);
+        if now != self.tidied {
+            let elapsed = now.wrapping_sub(self.tidied) as usize;
+            self.tidied = now;
+            // A whole round of expiry a second, spread evenly.
+            let len = self.pipeline.expire_len();
+            self.expiry_debt = (self.expiry_debt + len * elapsed / 1000 + 1).min(len);
+            while self.hold.pop_older(now, HOLD_TIMEOUT).is_some() {
+                self.counters.dropped(DropReason::NeighborUnresolved);
+                self.counters.held.set(self.hold.len() as u64);
+            }
+            if now.wrapping_sub(self.reported) >= 1000 {
+                self.reported = now;
+                self.pipeline.report_used(4096);
+            }
+            self.pipeline.refresh_levels();
+        }
+        if self.expiry_debt > 0 {
+            let slice = self.expiry_debt.min(EXPIRY_SLICE);
+            self.expiry_debt -= slice;
+            self.pipeline.expire(now, slice);
+        }
+    }
+
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+}
