@@ -12,4 +12,8 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod config;

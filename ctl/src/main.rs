@@ -1,1 +1,5 @@
-fn main() {}
+//! `sluicectl`: see and change a running `sluiced`.
+
+fn main() -> std::process::ExitCode {
+    ctl::cli::main()
+}

@@ -1,5 +1,6 @@
 //! Where things are: paths, headers and limits of the API.
 
+use super::FlowQuery;
 use std::fmt::Write;
 
 pub const STATUS: &str = "/v1/status";
@@ -36,6 +37,20 @@ pub fn service(name: &str) -> String {
 /// The path of an action (`enable`, `disable`, `drain`, `weight`) on a backend.
 pub fn backend_action(service: &str, address: &str, action: &str) -> String {
     format!("{SERVICES}/{}/backends/{}/{action}", encode(service), encode(address))
+}
+
+/// The path of the backends of one service, or of all.
+pub fn backends(service: Option<&str>) -> String {
+    match service {
+        Some(service) => format!("{BACKENDS}?service={}", encode(service)),
+        None => BACKENDS.to_owned(),
+    }
+}
+
+/// The path of the flows that a query asks for.
+pub fn flows(query: &FlowQuery) -> String {
+    let query = query.to_query_string();
+    if query.is_empty() { FLOWS.to_owned() } else { format!("{FLOWS}?{query}") }
 }
 
 /// Percent-encodes everything but RFC 3986's unreserved characters.

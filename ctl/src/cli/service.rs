@@ -1,0 +1,81 @@
+//! `sluicectl service [NAME]`
+
+use super::failure::Failure;
+use super::output::{Output, Tone, text, toned};
+use super::{Context, backend};
+use crate::api::{AdminState, HealthState, Service, paths};
+use crate::config::Tunnel;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Show this one with its backends
+    name: Option<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.name {
+        None => context.output.show(
+            context.client.get(paths::SERVICES)?,
+            None,
+            |output, services: &Vec<Service>| render(output, services),
+        ),
+        Some(name) => context.output.show(context.client.get(&paths::service(name))?, None, render_one),
+    }
+}
+
+fn render_one(output: &Output, service: &Service) -> String {
+    format!(
+        "{}\n{}",
+        render(output, std::slice::from_ref(service)),
+        backend::render(output, &service.backends)
+    )
+}
+
+fn render(output: &Output, services: &[Service]) -> String {
+    let mut rows = output.table(&[
+        "SERVICE",
+        "PROTOCOL",
+        "VIP",
+        "PORTS",
+        "MODE",
+        "SCHEDULER",
+        "BACKENDS UP",
+        ">ACTIVE CONNECTIONS",
+        ">TOTAL",
+        ">PACKETS IN",
+        ">BYTES IN",
+        ">PACKETS OUT",
+        ">BYTES OUT",
+    ]);
+    for service in services {
+        let usable = |backend: &&crate::api::Backend| {
+            backend.admin == AdminState::Enabled && backend.health == HealthState::Up
+        };
+        let (up, all) = (service.backends.iter().filter(usable).count(), service.backends.len());
+        let tone = match up {
+            0 => Tone::Bad,
+            up if up < all => Tone::Care,
+            _ => Tone::Good,
+        };
+        let mode = match service.tunnel {
+            Tunnel::None => service.mode.to_string(),
+            tunnel => format!("{}/{tunnel}", service.mode),
+        };
+        rows.push([
+            text(&service.name),
+            text(service.protocol),
+            text(service.vip),
+            text(service.ports),
+            text(mode),
+            text(service.scheduler),
+            toned(format!("{up}/{all}"), tone),
+            text(service.connections_active),
+            text(service.connections_total),
+            text(service.packets_in),
+            text(service.bytes_in),
+            text(service.packets_out),
+            text(service.bytes_out),
+        ]);
+    }
+    rows.render()
+}

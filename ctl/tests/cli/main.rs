@@ -1,0 +1,8 @@
+//! `sluicectl` as its users run it, against a daemon that answers what the test tells it to.
+
+mod drain;
+mod fake;
+mod problems;
+mod samples;
+mod verbs;
+mod without_daemon;
