@@ -177,13 +177,10 @@ pub(super) fn render(output: &Output, backends: &[Backend]) -> String {
         "ADMIN",
         "HEALTH",
         ">WEIGHT",
-        ">TIER",
-        ">ACTIVE CONNECTIONS",
+        ">CONNECTIONS",
         ">TOTAL",
         ">PACKETS IN",
         ">BYTES IN",
-        ">PACKETS OUT",
-        ">BYTES OUT",
     ]);
     for backend in backends {
         let admin = match (backend.admin, backend.drain_remaining_seconds) {
@@ -197,17 +194,22 @@ pub(super) fn render(output: &Output, backends: &[Backend]) -> String {
             text(&backend.address),
             toned(admin, admin_tone),
             toned(health(backend), health_tone),
-            text(backend.weight),
-            text(backend.tier),
+            text(weight(backend)),
             text(backend.connections_active),
             text(backend.connections_total),
             text(backend.packets_in),
             text(backend.bytes_in),
-            text(backend.packets_out),
-            text(backend.bytes_out),
         ]);
     }
     rows.render()
+}
+
+/// `100`, or `100 (tier 1)` for one that stands by.
+fn weight(backend: &Backend) -> String {
+    match backend.tier {
+        0 => backend.weight.to_string(),
+        tier => format!("{} (tier {tier})", backend.weight),
+    }
 }
 
 /// `up`, `up (unchecked)`, `down (connection refused)`

@@ -45,7 +45,7 @@ fn render(output: &Output, flows: &Flows) -> String {
         "BACKEND",
         "SERVICE",
         "STATE",
-        ">WORKER CPU",
+        ">CPU",
         ">AGE [s]",
         ">IDLE [s]",
         ">TIMEOUT [s]",

@@ -145,9 +145,9 @@ pub(super) enum Tone {
 
 pub(super) fn toned(value: impl ToString, tone: Tone) -> Cell {
     Cell::new(value).fg(match tone {
-        Tone::Good => Color::Green,
-        Tone::Care => Color::Yellow,
-        Tone::Bad => Color::Red,
+        Tone::Good => Color::DarkGreen,
+        Tone::Care => Color::DarkYellow,
+        Tone::Bad => Color::DarkRed,
     })
 }
 

@@ -13,17 +13,13 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
 fn render(output: &Output, ports: &Vec<Port>) -> String {
     let mut rows = output.table(&[
         "PORT",
-        "DRIVER",
-        "MAC",
         "LINK",
         ">SPEED [Mb/s]",
         ">MTU [B]",
         ">QUEUES",
         "RSS",
         ">RX PACKETS",
-        ">RX BYTES",
         ">TX PACKETS",
-        ">TX BYTES",
         ">RX MISSED",
         ">ERRORS",
     ]);
@@ -36,17 +32,13 @@ fn render(output: &Output, ports: &Vec<Port>) -> String {
         let counters = &port.counters;
         rows.push([
             text(&port.name),
-            text(&port.driver),
-            text(&port.mac),
             toned(port.link.as_str(), tone),
             text(port.link_mbps.map_or_else(|| "-".to_owned(), |speed| speed.to_string())),
             text(port.mtu_bytes),
             text(port.queues.rx_queues),
             text(use_of(port.rss.offered, port.rss.in_use)),
             text(counters.rx_packets),
-            text(counters.rx_bytes),
             text(counters.tx_packets),
-            text(counters.tx_bytes),
             text(counters.rx_missed),
             text(counters.rx_errors + counters.tx_errors + counters.rx_no_buffer),
         ]);
@@ -65,7 +57,7 @@ fn details(out: &mut String, port: &Port) {
         list(port.offloads.iter().filter(|it| it.in_use == in_use).map(|it| it.name.clone()).collect())
     };
     // Writing to a string cannot fail.
-    let _ = writeln!(out, "\n{}: {}", port.name, port.device);
+    let _ = writeln!(out, "\n{}: {} ({}), {}", port.name, port.device, port.driver, port.mac);
     let _ = writeln!(out, "  addresses: {}", list(port.addresses.iter().map(ToString::to_string).collect()));
     let queues = &port.queues;
     let _ = writeln!(
@@ -78,6 +70,7 @@ fn details(out: &mut String, port: &Port) {
         queues.tx_queues_max,
         queues.tx_descriptors
     );
+    let _ = writeln!(out, "  bytes: {} received, {} sent", port.counters.rx_bytes, port.counters.tx_bytes);
     if port.rss.in_use {
         let _ = writeln!(out, "  rss: {}", list(port.rss.fields.clone()));
     }

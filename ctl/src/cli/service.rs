@@ -34,18 +34,14 @@ fn render_one(output: &Output, service: &Service) -> String {
 fn render(output: &Output, services: &[Service]) -> String {
     let mut rows = output.table(&[
         "SERVICE",
-        "PROTOCOL",
         "VIP",
         "PORTS",
         "MODE",
         "SCHEDULER",
         "BACKENDS UP",
-        ">ACTIVE CONNECTIONS",
+        ">CONNECTIONS",
         ">TOTAL",
         ">PACKETS IN",
-        ">BYTES IN",
-        ">PACKETS OUT",
-        ">BYTES OUT",
     ]);
     for service in services {
         let usable = |backend: &&crate::api::Backend| {
@@ -63,18 +59,14 @@ fn render(output: &Output, services: &[Service]) -> String {
         };
         rows.push([
             text(&service.name),
-            text(service.protocol),
             text(service.vip),
-            text(service.ports),
+            text(format!("{}/{}", service.protocol, service.ports)),
             text(mode),
             text(service.scheduler),
-            toned(format!("{up}/{all}"), tone),
+            toned(format!("{up} of {all}"), tone),
             text(service.connections_active),
             text(service.connections_total),
             text(service.packets_in),
-            text(service.bytes_in),
-            text(service.packets_out),
-            text(service.bytes_out),
         ]);
     }
     rows.render()

@@ -42,7 +42,7 @@ fn services(output: &Output, stats: &Stats) -> Option<String> {
     let mut rows = output.table(&[
         "SERVICE",
         "BACKEND",
-        ">ACTIVE CONNECTIONS",
+        ">CONNECTIONS",
         ">TOTAL",
         ">PACKETS IN",
         ">BYTES IN",

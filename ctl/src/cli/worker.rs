@@ -17,15 +17,12 @@ fn render(output: &Output, workers: &Vec<Worker>) -> String {
         ">TX PACKETS",
         ">DROPPED",
         ">CONNECTIONS",
-        ">OF",
-        ">TABLE LOAD [%]",
-        ">PROBES MEAN",
+        ">TABLE [%]",
+        ">PROBES",
         ">MAX",
         ">EVICTIONS",
-        ">HANDOFFS OUT",
-        ">IN",
+        ">HANDOFFS",
         ">MEMORY [MiB]",
-        ">GENERATION",
     ]);
     for worker in workers {
         rows.push([
@@ -35,15 +32,12 @@ fn render(output: &Output, workers: &Vec<Worker>) -> String {
             text(worker.tx_packets),
             text(worker.dropped_packets),
             text(worker.connections_active),
-            text(worker.connections_max),
             percent(worker.table_load_ratio),
             text(format!("{:.2}", worker.table_probe_mean)),
             text(worker.table_probe_max),
             text(worker.evictions),
             text(worker.handoffs),
-            text(worker.handoffs_in),
             text(worker.memory_bytes >> 20),
-            text(worker.generation),
         ]);
     }
     rows.render()

@@ -56,13 +56,13 @@ fn status() {
 
 #[test]
 fn services() {
-    let words = ["SERVICE  PROTOCOL  VIP", "ACTIVE CONNECTIONS", "web      tcp       192.0.2.10", "1/2"];
+    let words = ["SERVICE  VIP         PORTS ", "web      192.0.2.10  tcp/80", "1 of 2"];
     check(&vec![samples::service()], &["service"], "GET /v1/services", &words);
 }
 
 #[test]
 fn one_service() {
-    let words = ["web      tcp", "10.1.0.11:8080", "up (unchecked)", "down (connection refused)"];
+    let words = ["web      192.0.2.10", "10.1.0.11:8080", "up (unchecked)", "down (connection refused)"];
     check(&samples::service(), &["service", "web"], "GET /v1/services/web", &words);
 }
 
@@ -136,7 +136,7 @@ fn flows() {
 
 #[test]
 fn workers() {
-    let words = ["BUSY [%]", "87.5", "25.0", "1000000", "MEMORY [MiB]", "128"];
+    let words = ["BUSY [%]", "87.5", "25.0", "1.0", "MEMORY [MiB]", "128"];
     check(&samples::workers(), &["worker"], "GET /v1/workers", &words);
 }
 
@@ -145,7 +145,7 @@ fn ports() {
     let words = [
         "net_af_packet",
         "02:00:00:00:00:01",
-        "wan: net_af_packet0,iface=eth1",
+        "wan: net_af_packet0,iface=eth1 (net_af_packet), 02:00:00:00:00:01",
         "offloads in use: rx_ipv4_checksum",
         "offloads offered and not used: tx_tcp_checksum",
         "notice: checksums in software",
