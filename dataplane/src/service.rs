@@ -61,13 +61,10 @@ impl ServiceTable {
             }
             let lengths = if service.vip.is_ipv6() { &mut table.v6 } else { &mut table.v4 };
             let length = service.vip.length();
-            let at = match lengths.iter().position(|(l, _)| *l == length) {
-                Some(at) => at,
-                None => {
-                    lengths.push((length, FastMap::default()));
-                    lengths.len() - 1
-                }
-            };
+            let at = lengths.iter().position(|(l, _)| *l == length).unwrap_or_else(|| {
+                lengths.push((length, FastMap::default()));
+                lengths.len() - 1
+            });
             lengths[at].1.entry(service.vip.address()).or_default().push(Range {
                 protocol: number,
                 ports: service.ports,

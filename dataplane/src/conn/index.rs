@@ -71,12 +71,13 @@ impl Bucket {
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        (0..SLOTS).map(|slot| u32::from(self.tag(slot) == tag) << slot).sum()
+        self.matches_one_by_one(tag)
     }
 
     #[cfg(any(test, not(target_arch = "x86_64")))]
-    fn tag(&self, slot: usize) -> u16 {
-        (self.tags[slot / 4] >> (slot % 4 * 16)) as u16
+    fn matches_one_by_one(&self, tag: u16) -> u32 {
+        let tag_of = |slot: usize| (self.tags[slot / 4] >> (slot % 4 * 16)) as u16;
+        (0..SLOTS).map(|slot| u32::from(tag_of(slot) == tag) << slot).sum()
     }
 
     fn put(&mut self, slot: usize, tag: u16, handle: u32) {
@@ -137,7 +138,7 @@ impl Index {
     /// interval", 2019).
     #[inline(always)]
     fn first(&self, hash: u64) -> usize {
-        ((hash >> 32) * self.buckets.len() as u64 >> 32) as usize
+        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
     }
 
     #[inline(always)]
@@ -262,5 +263,24 @@ impl Index {
             self.displaced -= 1;
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn parallel_comparison_equals_one_by_one(tags in proptest::array::uniform8(0u16..4), tag in 0u16..4) {
+            let mut bucket = Bucket { tags: [0; 2], handles: [0; SLOTS], displaced: 0, unused: [0; 3] };
+            for (slot, tag) in tags.into_iter().enumerate() {
+                bucket.put(slot, tag * 0x4001, slot as u32);
+            }
+            prop_assert_eq!(bucket.matches(tag * 0x4001), bucket.matches_one_by_one(tag * 0x4001));
+            let expected: u32 = (0..SLOTS).map(|slot| u32::from(tags[slot] == tag) << slot).sum();
+            prop_assert_eq!(bucket.matches(tag * 0x4001), expected);
+        }
     }
 }

@@ -43,10 +43,11 @@ impl<T: Zeroed> Region<T> {
             })
             .ok_or(std::io::ErrorKind::OutOfMemory)?;
         let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
-        if large_pages && size >= LARGE_PAGE {
-            if let Ok(start) = map(size, anonymous | libc::MAP_HUGETLB) {
-                return Ok(Self { start: start.cast(), len, bytes: size });
-            }
+        if large_pages
+            && size >= LARGE_PAGE
+            && let Ok(start) = map(size, anonymous | libc::MAP_HUGETLB)
+        {
+            return Ok(Self { start: start.cast(), len, bytes: size });
         }
         let start = map(size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)?;
         let region = Self { start: start.cast(), len, bytes: size };

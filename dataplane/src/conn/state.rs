@@ -182,7 +182,7 @@ impl Default for Timeouts {
 
 impl Timeouts {
     /// Longest timeout that the table can tell from a past one: its clock has 32 bits of milliseconds.
-    pub const MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+    pub const MAX: Duration = Duration::from_hours(7 * 24);
 
     /// The timeout of `state` in milliseconds.
     pub fn of(&self, state: State) -> u32 {
@@ -231,8 +231,17 @@ mod tests {
                 (Forward, ACK),
             ],
         );
-        use State::*;
-        assert_eq!(seen, [SynSent, SynReceived, Established, Established, FinClient, TimeWait, TimeWait]);
+        let names: Vec<&str> = seen.into_iter().map(State::name).collect();
+        let expected = [
+            "syn_sent",
+            "syn_received",
+            "established",
+            "established",
+            "fin_client",
+            "time_wait",
+            "time_wait",
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

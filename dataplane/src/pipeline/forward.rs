@@ -64,12 +64,11 @@ fn known<K: Rewrite, P: Packet>(
     packet: &mut P,
 ) -> Verdict {
     let entry = table.entry(id);
-    if entry.epoch != shared.epoch
-        || (parsed.tcp_flags & flag::SYN != 0 && is_reopening(entry.state, direction, parsed))
+    let reopening = parsed.tcp_flags & flag::SYN != 0 && is_reopening(entry.state, direction, parsed);
+    if (entry.epoch != shared.epoch || reopening)
+        && let Some(verdict) = look_again(table, shared, arrival, id, direction, parsed, packet)
     {
-        if let Some(verdict) = look_again(table, shared, arrival, id, direction, parsed, packet) {
-            return verdict;
-        }
+        return verdict;
     }
     through(table, shared, arrival, id, direction, parsed, packet)
 }

@@ -317,6 +317,6 @@ impl Shared {
             return self.worker;
         }
         let hash = self.secret.mix_endpoint(address, port);
-        ((hash >> 32) * u64::from(self.workers) >> 32) as u8
+        (((hash >> 32) * u64::from(self.workers)) >> 32) as u8
     }
 }

@@ -2,8 +2,8 @@
 //! section 3.4), with weights.
 //!
 //! The paper lets backends take turns in filling the table from their own permutations. Here a backend of weight `w`
-//! takes `w / w_max` turns a round, so that shares of the table are proportional to the weights to within one slot a
-//! backend (65,537 slots: 0.0015 % of the whole).
+//! takes `w / w_max` turns a round, so that its share of the table is proportional to its weight, rounded to a slot (of
+//! 65,537: 0.0015 % of the whole); the heaviest makes up for what the rounding of the others leaves.
 
 use super::{Candidate, Cursor, MaglevParameters, Scheduler, stable_hash};
 use std::net::IpAddr;
@@ -33,7 +33,8 @@ impl Maglev {
         let mut turns: Vec<Permutation> =
             order.iter().map(|c| Permutation::new(c, parameters.seed, size)).collect();
         let heaviest = u64::from(order.iter().map(|c| c.weight).max().unwrap_or(1));
-        let mut credit = vec![0u64; order.len()];
+        // Half a turn ahead, so that shares are rounded, not cut.
+        let mut credit = vec![heaviest / 2; order.len()];
         let mut table = vec![EMPTY; size as usize];
         let mut left = size;
         'fill: loop {
@@ -132,7 +133,8 @@ mod tests {
             let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
             for (share, &weight) in shares(&maglev, weights.len()).iter().zip(&weights) {
                 let exact = 65537.0 * f64::from(weight) / total;
-                prop_assert!((*share as f64 - exact).abs() <= 2.0, "share {share}, exact {exact}");
+                let rounding = 1.0 + weights.len() as f64 / 2.0;
+                prop_assert!((*share as f64 - exact).abs() <= rounding, "share {share}, exact {exact}");
             }
         }
 
@@ -172,7 +174,7 @@ mod tests {
         assert_eq!(picks, GOLDEN);
     }
 
-    const GOLDEN: [u16; 13] = [0; 13];
+    const GOLDEN: [u16; 13] = [2, 2, 1, 1, 2, 2, 1, 1, 0, 0, 2, 1, 2];
 
     #[test]
     fn nobody_to_pick() {

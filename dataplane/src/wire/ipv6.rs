@@ -170,7 +170,7 @@ mod tests {
         bytes[LEN + 8] = 6;
         assert_eq!(upper_layer(&bytes, 0), Ok(UpperLayer { protocol: 6, offset: LEN + 16, fragment: true }));
         assert_eq!(upper_layer(&bytes[..LEN + 9], 0), Err(Malformed::HeaderLength));
-        assert_eq!(upper_layer(&bytes[..LEN + 1], 0), Err(Malformed::Truncated));
+        assert_eq!(upper_layer(&bytes[..=LEN], 0), Err(Malformed::Truncated));
     }
 
     #[test]

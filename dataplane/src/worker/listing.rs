@@ -101,6 +101,7 @@ impl Job {
         Self { listing, next_v4: 0, next_v6: 0 }
     }
 
+    #[allow(clippy::unnecessary_box_returns, reason = "it came in this box, and goes back in it")]
     pub(super) fn into_listing(self) -> Box<Listing> {
         self.listing
     }

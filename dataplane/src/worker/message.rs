@@ -49,6 +49,7 @@ pub struct ControlEnd {
 
 impl ControlEnd {
     /// Sends a command; given back if the worker has not kept up.
+    #[allow(clippy::result_large_err, reason = "moved into a ring by value, as large as its largest frame")]
     pub fn send(&mut self, command: Command) -> Result<(), Command> {
         self.commands.push(command).map_err(|rtrb::PushError::Full(command)| command)
     }
@@ -121,12 +122,9 @@ impl WorkerEnd {
 
     /// One slice of the listing under way.
     pub(super) fn list(&mut self, pipeline: &Pipeline, now: Tick) {
-        if let Some(job) = &mut self.job {
-            if job.slice(pipeline, now) && self.kept.is_none() {
-                if let Some(job) = self.job.take() {
-                    self.answer(Event::Listed(job.into_listing()));
-                }
-            }
+        let done = self.job.as_mut().is_some_and(|job| job.slice(pipeline, now)) && self.kept.is_none();
+        if done && let Some(job) = self.job.take() {
+            self.answer(Event::Listed(job.into_listing()));
         }
     }
 }

@@ -149,7 +149,7 @@ impl<Q: Queue> Worker<Q> {
             }
         }
         packets += self.take_handed(now);
-        packets += self.obey(now);
+        packets += self.obey();
         self.tidy(now);
         self.flush();
         packets
@@ -247,7 +247,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// What the control thread wants. Returns how many frames it had sent, so that they count as work.
-    fn obey(&mut self, now: Tick) -> usize {
+    fn obey(&mut self) -> usize {
         let mut frames = 0;
         for _ in 0..COMMANDS {
             if !self.control.can_take() {
@@ -266,18 +266,17 @@ impl<Q: Queue> Worker<Q> {
                 }
                 Some(Command::Transmit { port, frame }) => {
                     let queue = self.queues.get_mut(usize::from(port));
-                    if let Some(mut packet) = queue.and_then(Queue::allocate) {
-                        if packet.set_len(frame.len()) {
-                            packet.data_mut().copy_from_slice(&frame);
-                            frames += 1;
-                            self.send(port, packet, true);
-                        }
+                    if let Some(mut packet) = queue.and_then(Queue::allocate)
+                        && packet.set_len(frame.len())
+                    {
+                        packet.data_mut().copy_from_slice(&frame);
+                        frames += 1;
+                        self.send(port, packet, true);
                     }
                 }
                 Some(Command::List(listing)) => self.control.begin_listing(listing),
             }
         }
-        let _ = now;
         frames
     }
 
