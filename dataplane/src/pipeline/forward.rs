@@ -12,7 +12,7 @@ use crate::wire::protocol;
 use crate::wire::tcp::flag;
 use arrayvec::ArrayVec;
 
-/// Second and third stage for the packets of one family. Their buckets have been prefetched.
+/// Look-up and what follows from it, for the packets of one family.
 #[inline]
 pub(super) fn burst<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
@@ -22,6 +22,10 @@ pub(super) fn burst<K: Rewrite, P: Packet>(
     packets: &mut [P],
     verdicts: &mut Verdicts,
 ) {
+    for one in parsed.iter_mut() {
+        one.hash = table.hash(&one.key);
+        table.prefetch(one.hash);
+    }
     for one in parsed.iter_mut() {
         one.candidate = table.candidate(one.hash);
     }

@@ -1,6 +1,6 @@
 //! What is meant for the balancer itself: ARP, neighbour discovery, echo.
 
-use super::parse::Seen;
+use super::parse::Other;
 use super::{Context, Notice, Shared};
 use crate::packet::Packet;
 use crate::rewrite::L3;
@@ -16,15 +16,14 @@ use std::net::{IpAddr, Ipv6Addr};
 pub(super) fn receive<P: Packet>(
     shared: &mut Shared,
     arrival: Context<'_>,
-    seen: Seen,
+    other: Other,
     packet: &mut P,
 ) -> Verdict {
-    match seen {
-        Seen::Arp => arp(shared, arrival, packet),
-        Seen::Icmp { l4, len } => icmp_v4(arrival, usize::from(l4), usize::from(len), packet),
-        Seen::Icmpv6 { l4, len } => icmp_v6(shared, arrival, usize::from(l4), usize::from(len), packet),
-        Seen::Bad(reason) => Verdict::Drop(reason),
-        Seen::V4(_) | Seen::V6(_) => Verdict::Drop(DropReason::NoService),
+    match other {
+        Other::Arp => arp(shared, arrival, packet),
+        Other::Icmp { l4, len } => icmp_v4(arrival, usize::from(l4), usize::from(len), packet),
+        Other::Icmpv6 { l4, len } => icmp_v6(shared, arrival, usize::from(l4), usize::from(len), packet),
+        Other::Bad(reason) => Verdict::Drop(reason),
     }
 }
 

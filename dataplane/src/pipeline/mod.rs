@@ -26,7 +26,7 @@ use crate::snapshot::Snapshot;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::Mac;
 use arrayvec::ArrayVec;
-use parse::{MacWord, Parsed, Seen};
+use parse::{MacWord, Sorted};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -167,33 +167,18 @@ impl Pipeline {
         let Arrival { port, now, handed } = arrival;
         let context = Context { port, now, handed, snapshot: &self.snapshot };
         let mac = self.shared.macs.get(usize::from(arrival.port)).copied().unwrap_or_default();
-        let mut v4: ArrayVec<Parsed<V4Key>, BURST> = ArrayVec::new();
-        let mut v6: ArrayVec<Parsed<V6Key>, BURST> = ArrayVec::new();
-        let mut others: ArrayVec<(u8, Seen), BURST> = ArrayVec::new();
+        let mut sorted = Sorted::default();
         for packet in packets.iter() {
             packet.prefetch();
         }
         for (at, packet) in packets.iter().enumerate().take(BURST) {
-            match parse::parse(packet, at, mac) {
-                Seen::V4(mut parsed) => {
-                    parsed.hash = self.v4.hash(&parsed.key);
-                    self.v4.prefetch(parsed.hash);
-                    v4.push(parsed);
-                }
-                Seen::V6(mut parsed) => {
-                    parsed.hash = self.v6.hash(&parsed.key);
-                    self.v6.prefetch(parsed.hash);
-                    v6.push(parsed);
-                }
-                Seen::Bad(reason) => verdicts[at] = Verdict::Drop(reason),
-                other => others.push((at as u8, other)),
-            }
+            parse::parse(packet, at, mac, &mut sorted);
         }
-        forward::burst(&mut self.v4, &mut self.shared, context, &mut v4, packets, verdicts);
-        forward::burst(&mut self.v6, &mut self.shared, context, &mut v6, packets, verdicts);
-        for (at, seen) in others {
+        forward::burst(&mut self.v4, &mut self.shared, context, &mut sorted.v4, packets, verdicts);
+        forward::burst(&mut self.v6, &mut self.shared, context, &mut sorted.v6, packets, verdicts);
+        for (at, other) in sorted.others {
             let at = usize::from(at);
-            verdicts[at] = local::receive(&mut self.shared, context, seen, &mut packets[at]);
+            verdicts[at] = local::receive(&mut self.shared, context, other, &mut packets[at]);
         }
     }
 

@@ -2,11 +2,13 @@
 
 use crate::conn::Handle;
 use crate::flow::{V4Key, V6Key};
+use crate::io::BURST;
 use crate::packet::{Packet, RxChecksum};
 use crate::rewrite::L3;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, ethertype};
-use crate::wire::{be16, ipv4, ipv6, protocol, tcp, udp};
+use crate::wire::{be16, field, ipv4, ipv6, protocol, tcp, udp};
+use arrayvec::ArrayVec;
 
 /// What a packet of a flow is, after parsing and, later, the look-up.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +25,9 @@ pub(super) struct Parsed<K> {
     pub(super) bytes: u32,
 }
 
-/// What the first look at a frame says.
+/// A packet that is no part of a flow that could be forwarded.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Seen {
-    V4(Parsed<V4Key>),
-    V6(Parsed<V6Key>),
+pub(super) enum Other {
     Arp,
     /// ICMP for IPv4; offset of its header and its length.
     Icmp {
@@ -40,6 +40,15 @@ pub(super) enum Seen {
         len: u16,
     },
     Bad(DropReason),
+}
+
+/// A burst, sorted.
+#[derive(Debug, Default)]
+pub(super) struct Sorted {
+    pub(super) v4: ArrayVec<Parsed<V4Key>, BURST>,
+    pub(super) v6: ArrayVec<Parsed<V6Key>, BURST>,
+    /// Position in the burst, and what is there.
+    pub(super) others: ArrayVec<(u8, Other), BURST>,
 }
 
 /// A port's hardware address as the first 48 bits of a little-endian word.
@@ -55,14 +64,114 @@ impl MacWord {
     }
 }
 
-/// Looks at a frame that arrived on a port with the hardware address `mac`.
+/// Looks at the frame at position `at` of a burst that arrived on a port with the hardware address `mac`.
 #[inline(always)]
-pub(super) fn parse<P: Packet>(packet: &P, at: usize, mac: MacWord) -> Seen {
+pub(super) fn parse<P: Packet>(packet: &P, at: usize, mac: MacWord, sorted: &mut Sorted) {
+    let frame = packet.data();
+    let frame_len = packet.frame_len();
+    // The usual case by constant offsets: a whole frame for us, with IPv4 without options and a UDP or TCP header.
+    if let Some(head) = frame.first_chunk::<PLAIN_V4>()
+        && u64::from_le_bytes(field(head, 0)) & MAC_BITS == mac.0
+        && be16(head, 12) == ethertype::IPV4
+        && head[L3] == 0x45
+    {
+        match plain_v4(head, frame, frame_len, packet.rx_checksum()) {
+            Ok((key, tcp_flags)) => {
+                let l4 = (L3 + ipv4::LEN) as u16;
+                sorted.v4.push(Parsed::new(key, at, tcp_flags, l4, frame_len));
+                return;
+            }
+            // Whatever is unusual is looked at again, one check after the other.
+            Err(Unusual) => {}
+        }
+    }
+    match general(packet, at, mac) {
+        Seen::V4(parsed) => sorted.v4.push(parsed),
+        Seen::V6(parsed) => sorted.v6.push(parsed),
+        Seen::Other(other) => sorted.others.push((at as u8, other)),
+    }
+}
+
+impl<K> Parsed<K> {
+    #[inline(always)]
+    fn new(key: K, at: usize, tcp_flags: u8, l4: u16, frame_len: usize) -> Self {
+        Self { key, hash: 0, candidate: Handle::NONE, at: at as u8, tcp_flags, l4, bytes: frame_len as u32 }
+    }
+}
+
+/// Ethernet, IPv4 without options, UDP.
+const PLAIN_V4: usize = L3 + ipv4::LEN + udp::LEN;
+
+/// Not a plain packet: to be parsed in full.
+struct Unusual;
+
+/// A packet whose headers are those of `head`: its key and TCP flags.
+#[inline(always)]
+fn plain_v4(
+    head: &[u8; PLAIN_V4],
+    frame: &[u8],
+    frame_len: usize,
+    checked: RxChecksum,
+) -> Result<(V4Key, u8), Unusual> {
+    const L4: usize = L3 + ipv4::LEN;
+    let total = usize::from(be16(head, L3 + ipv4::at::TOTAL_LENGTH));
+    let Some(ip) = head[L3..].first_chunk::<{ ipv4::LEN }>() else { return Err(Unusual) };
+    let sum_good = match checked {
+        RxChecksum::Unknown => ipv4::checksum_ok(ip),
+        RxChecksum::Ipv4Good => true,
+        RxChecksum::Ipv4Bad => false,
+    };
+    let whole = total <= frame_len - L3 && be16(ip, ipv4::at::FRAGMENT) & ipv4::MF_OR_OFFSET == 0;
+    // Not 0, 127 or 224 and above.
+    let source = ip[ipv4::at::SOURCE];
+    let source_good = source.wrapping_sub(1) < 223 && source != 127;
+    if !(sum_good && whole && source_good && ip[ipv4::at::TTL] > 1) {
+        return Err(Unusual);
+    }
+    let segment = total.wrapping_sub(ipv4::LEN);
+    match ip[ipv4::at::PROTOCOL] {
+        protocol::UDP => {
+            let len = usize::from(be16(head, L4 + udp::at::LENGTH));
+            if total < ipv4::LEN || len < udp::LEN || len > segment {
+                return Err(Unusual);
+            }
+            Ok((V4Key::from_headers(ip, field(head, L4), protocol::UDP), 0))
+        }
+        protocol::TCP => {
+            let Some(tcp) = frame.get(L4..).and_then(|rest| rest.first_chunk::<{ tcp::LEN }>()) else {
+                return Err(Unusual);
+            };
+            let header_len = usize::from(tcp[tcp::at::DATA_OFFSET] >> 4) * 4;
+            if total < ipv4::LEN || header_len < tcp::LEN || header_len > segment {
+                return Err(Unusual);
+            }
+            Ok((V4Key::from_headers(ip, field(head, L4), protocol::TCP), tcp[tcp::at::FLAGS]))
+        }
+        _ => Err(Unusual),
+    }
+}
+
+/// What a full look at a frame says.
+enum Seen {
+    V4(Parsed<V4Key>),
+    V6(Parsed<V6Key>),
+    Other(Other),
+}
+
+impl Seen {
+    const fn bad(reason: DropReason) -> Self {
+        Self::Other(Other::Bad(reason))
+    }
+}
+
+/// Looks at any frame.
+fn general<P: Packet>(packet: &P, at: usize, mac: MacWord) -> Seen {
     let frame = packet.data();
     let Some(header) = frame.first_chunk::<{ ethernet::LEN }>() else {
-        return Seen::Bad(DropReason::Truncated);
+        return Seen::bad(DropReason::Truncated);
     };
-    let destination = u64::from_le_bytes(crate::wire::field(header, 0)) & MAC_BITS;
+    let destination =
+        u64::from_le_bytes([header[0], header[1], header[2], header[3], header[4], header[5], 0, 0]);
     let ethertype = be16(header, 12);
     if destination != mac.0 {
         return elsewhere(packet, destination, ethertype);
@@ -71,8 +180,8 @@ pub(super) fn parse<P: Packet>(packet: &P, at: usize, mac: MacWord) -> Seen {
     match ethertype {
         ethertype::IPV4 => v4(frame, bytes, at, packet.rx_checksum()),
         ethertype::IPV6 => v6(frame, bytes, at),
-        ethertype::ARP => Seen::Arp,
-        _ => Seen::Bad(DropReason::UnknownEthertype),
+        ethertype::ARP => Seen::Other(Other::Arp),
+        _ => Seen::bad(DropReason::UnknownEthertype),
     }
 }
 
@@ -80,25 +189,24 @@ pub(super) fn parse<P: Packet>(packet: &P, at: usize, mac: MacWord) -> Seen {
 #[cold]
 fn elsewhere<P: Packet>(packet: &P, destination: u64, ethertype: u16) -> Seen {
     if destination & 1 == 0 {
-        return Seen::Bad(DropReason::NotOurMac);
+        return Seen::bad(DropReason::NotOurMac);
     }
     match ethertype {
-        ethertype::ARP => Seen::Arp,
+        ethertype::ARP => Seen::Other(Other::Arp),
         ethertype::IPV6 => match v6(packet.data(), packet.frame_len(), 0) {
-            Seen::V6(_) => Seen::Bad(DropReason::Multicast),
+            Seen::V6(_) => Seen::bad(DropReason::Multicast),
             other => other,
         },
-        ethertype::IPV4 => Seen::Bad(DropReason::Multicast),
-        _ => Seen::Bad(DropReason::UnknownEthertype),
+        ethertype::IPV4 => Seen::bad(DropReason::Multicast),
+        _ => Seen::bad(DropReason::UnknownEthertype),
     }
 }
 
-#[inline(always)]
 fn v4(frame: &[u8], frame_len: usize, at: usize, checked: RxChecksum) -> Seen {
     let bytes = &frame[L3..];
     let ip = match ipv4::Ipv4::parse(bytes, frame_len - L3) {
         Ok(ip) => ip,
-        Err(error) => return Seen::Bad(DropReason::of_ip(error)),
+        Err(error) => return Seen::bad(DropReason::of_ip(error)),
     };
     let header_len = ip.header_len();
     let good = match checked {
@@ -107,39 +215,31 @@ fn v4(frame: &[u8], frame_len: usize, at: usize, checked: RxChecksum) -> Seen {
         RxChecksum::Ipv4Bad => false,
     };
     if !good {
-        return Seen::Bad(DropReason::IpChecksum);
+        return Seen::bad(DropReason::IpChecksum);
     }
     // RFC 1812 section 5.3.7: loopback, "this network", multicast and reserved addresses are nobody's source.
-    let Some(header) = bytes.first_chunk::<{ ipv4::LEN }>() else { return Seen::Bad(DropReason::Truncated) };
+    let Some(header) = bytes.first_chunk::<{ ipv4::LEN }>() else { return Seen::bad(DropReason::Truncated) };
     if matches!(header[ipv4::at::SOURCE], 0 | 127 | 224..) {
-        return Seen::Bad(DropReason::IpSource);
+        return Seen::bad(DropReason::IpSource);
     }
     if ip.is_fragment() {
-        return Seen::Bad(DropReason::Fragment);
+        return Seen::bad(DropReason::Fragment);
     }
     let l4 = L3 + header_len;
     let segment = ip.total_len() - header_len;
     let number = ip.protocol();
     if number == protocol::ICMP {
-        return Seen::Icmp { l4: l4 as u16, len: segment as u16 };
+        return Seen::Other(Other::Icmp { l4: l4 as u16, len: segment as u16 });
     }
     let (ports, tcp_flags) = match transport(frame, l4, segment, number) {
         Ok(found) => found,
-        Err(reason) => return Seen::Bad(reason),
+        Err(reason) => return Seen::bad(reason),
     };
     if ip.ttl() <= 1 {
-        return Seen::Bad(DropReason::HopLimit);
+        return Seen::bad(DropReason::HopLimit);
     }
     let key = V4Key::from_headers(header, ports, number);
-    Seen::V4(Parsed {
-        key,
-        hash: 0,
-        candidate: Handle::NONE,
-        at: at as u8,
-        tcp_flags,
-        l4: l4 as u16,
-        bytes: frame_len as u32,
-    })
+    Seen::V4(Parsed::new(key, at, tcp_flags, l4 as u16, frame_len))
 }
 
 #[inline(always)]
@@ -147,7 +247,7 @@ fn v6(frame: &[u8], frame_len: usize, at: usize) -> Seen {
     let bytes = &frame[L3..];
     let ip = match ipv6::Ipv6::parse(bytes, frame_len - L3) {
         Ok(ip) => ip,
-        Err(error) => return Seen::Bad(DropReason::of_ip(error)),
+        Err(error) => return Seen::bad(DropReason::of_ip(error)),
     };
     let total = ip.total_len();
     let mut number = ip.next_header();
@@ -155,41 +255,33 @@ fn v6(frame: &[u8], frame_len: usize, at: usize) -> Seen {
     if number != protocol::TCP && number != protocol::UDP {
         let present = &bytes[..bytes.len().min(total)];
         match ipv6::upper_layer(present, number) {
-            Ok(upper) if upper.fragment => return Seen::Bad(DropReason::Fragment),
+            Ok(upper) if upper.fragment => return Seen::bad(DropReason::Fragment),
             Ok(upper) => (number, offset) = (upper.protocol, upper.offset),
-            Err(error) => return Seen::Bad(DropReason::of_ip(error)),
+            Err(error) => return Seen::bad(DropReason::of_ip(error)),
         }
     }
-    let Some(header) = bytes.first_chunk::<{ ipv6::LEN }>() else { return Seen::Bad(DropReason::Truncated) };
+    let Some(header) = bytes.first_chunk::<{ ipv6::LEN }>() else { return Seen::bad(DropReason::Truncated) };
     let l4 = L3 + offset;
     let segment = total - offset;
     if number == protocol::ICMPV6 {
-        return Seen::Icmpv6 { l4: l4 as u16, len: segment as u16 };
+        return Seen::Other(Other::Icmpv6 { l4: l4 as u16, len: segment as u16 });
     }
     // RFC 4291 section 2.7: a multicast address is nobody's source; section 2.5: nor are :: and ::1 on a link.
     let source_start = header[ipv6::at::SOURCE];
     if source_start == 0xff
         || (source_start == 0 && (ip.source().is_loopback() || ip.source().is_unspecified()))
     {
-        return Seen::Bad(DropReason::IpSource);
+        return Seen::bad(DropReason::IpSource);
     }
     let (ports, tcp_flags) = match transport(frame, l4, segment, number) {
         Ok(found) => found,
-        Err(reason) => return Seen::Bad(reason),
+        Err(reason) => return Seen::bad(reason),
     };
     if ip.hop_limit() <= 1 {
-        return Seen::Bad(DropReason::HopLimit);
+        return Seen::bad(DropReason::HopLimit);
     }
     let key = V6Key::from_headers(header, ports, number);
-    Seen::V6(Parsed {
-        key,
-        hash: 0,
-        candidate: Handle::NONE,
-        at: at as u8,
-        tcp_flags,
-        l4: l4 as u16,
-        bytes: frame_len as u32,
-    })
+    Seen::V6(Parsed::new(key, at, tcp_flags, l4 as u16, frame_len))
 }
 
 /// Ports, and the flags if it is TCP, of the transport header at `l4`, whose segment is `segment` bytes long.
@@ -201,13 +293,13 @@ fn transport(frame: &[u8], l4: usize, segment: usize, number: u8) -> Result<([u8
             let short = if segment < udp::LEN { DropReason::UdpLength } else { DropReason::Truncated };
             let header = bytes.first_chunk::<{ udp::LEN }>().ok_or(short)?;
             udp::Udp::parse(header, segment).map_err(|_| DropReason::UdpLength)?;
-            Ok((crate::wire::field(header, 0), 0))
+            Ok((field(header, 0), 0))
         }
         protocol::TCP => {
             let short = if segment < tcp::LEN { DropReason::TcpHeader } else { DropReason::Truncated };
             let header = bytes.first_chunk::<{ tcp::LEN }>().ok_or(short)?;
             let tcp = tcp::Tcp::parse(header, segment).map_err(|_| DropReason::TcpHeader)?;
-            Ok((crate::wire::field(header, 0), tcp.flags()))
+            Ok((field(header, 0), tcp.flags()))
         }
         _ => Err(DropReason::UnknownProtocol),
     }

@@ -19,7 +19,7 @@ pub mod at {
 }
 
 /// More Fragments, and the 13 bits of the fragment offset.
-const MF_OR_OFFSET: u16 = 0x3fff;
+pub const MF_OR_OFFSET: u16 = 0x3fff;
 
 /// The header of a packet whose version, header length and total length agree with the bytes present.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,324 @@
+//! The pipeline alone: everything from received packet to verdict, without a port's receive and transmit.
+
+use crate::traffic::{self, BACKEND_PORT, BACKENDS, Family, Flows, LAN, Order, SERVICE_PORT, WAN};
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use dataplane::counters::WorkerCounters;
+use dataplane::flow::Secret;
+use dataplane::io::BURST;
+use dataplane::packet::Packet;
+use dataplane::pipeline::{Arrival, NO_VERDICTS, Pipeline, Settings, Verdicts};
+use dataplane::route::{NextHop, PortId};
+use dataplane::scheduler::{self, Candidate, MaglevParameters};
+use dataplane::service::Service;
+use dataplane::snapshot::Snapshot;
+use dataplane::verdict::Verdict;
+use serde::Serialize;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bursts between two looks at the clock: few enough that their packets stay in the second-level cache.
+const BURSTS: usize = 16;
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Connections
+    #[arg(long, default_value_t = 1000)]
+    flows: u32,
+    #[arg(long, value_enum, default_value_t = Family::V4)]
+    family: Family,
+    #[arg(long, value_enum, default_value_t = Mode::Nat)]
+    mode: Mode,
+    #[arg(long, value_enum, default_value_t = Order::Random)]
+    order: Order,
+    /// Packets measured in each run
+    #[arg(long, default_value_t = 4_000_000)]
+    packets: u64,
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// CPU to run on
+    #[arg(long, default_value_t = 1)]
+    cpu: usize,
+    /// Cycles a second of the time stamp counter, in millions; by default what the kernel says
+    #[arg(long)]
+    mhz: Option<f64>,
+    /// Use reserved large pages for the tables, if there are enough
+    #[arg(long)]
+    large_pages: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    Nat,
+    Dsr,
+}
+
+/// A figure over runs, in cycles a packet.
+#[derive(Debug, Serialize)]
+struct Cycles {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    benchmark: &'static str,
+    flows: u32,
+    family: String,
+    mode: Mode,
+    order: String,
+    tsc_mhz: f64,
+    create: f64,
+    forward: Cycles,
+    reply: Option<Cycles>,
+    both: Cycles,
+    connections: usize,
+    displaced_ratio: f64,
+}
+
+/// A frame in a fixed place, like a received mbuf's data room.
+#[derive(Debug)]
+struct BenchPacket {
+    data: Box<Room>,
+    len: usize,
+}
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Room([u8; 128]);
+
+impl Packet for BenchPacket {
+    #[inline(always)]
+    fn data(&self) -> &[u8] {
+        &self.data.0[..self.len]
+    }
+
+    #[inline(always)]
+    fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.data.0[..self.len]
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> usize {
+        self.len
+    }
+
+    fn prepend(&mut self, _: usize) -> Option<&mut [u8]> {
+        None
+    }
+
+    fn trim_front(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn set_len(&mut self, bytes: usize) -> bool {
+        self.len = bytes.min(128);
+        bytes <= 128
+    }
+}
+
+struct Bench {
+    pipeline: Pipeline,
+    packets: Vec<BenchPacket>,
+    verdicts: Verdicts,
+    /// By flow: the backend that it got.
+    backends: Vec<u8>,
+    family: Family,
+    now: u32,
+}
+
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    ensure!(options.flows > 0 && options.runs > 0, "there must be something to measure");
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: options.cpu }) {
+        bail!("cannot run on CPU {}", options.cpu);
+    }
+    let mhz = match options.mhz {
+        Some(mhz) => mhz,
+        None => tsc_mhz().context("the speed of the time stamp counter is not in /proc/cpuinfo; give --mhz")?,
+    };
+    let mut bench = Bench::new(options)?;
+    let create = bench.create(options.flows, mhz)?;
+    let way = |bench: &mut Bench, port: Option<PortId>| bench.measure(options, port, mhz);
+    let forward = way(&mut bench, Some(WAN))?;
+    let (reply, both) = match options.mode {
+        Mode::Nat => (Some(way(&mut bench, Some(LAN))?), way(&mut bench, None)?),
+        Mode::Dsr => (None, way(&mut bench, Some(WAN))?),
+    };
+    let counters = bench.pipeline.counters();
+    bench.pipeline.refresh_levels();
+    let report = Report {
+        benchmark: "pipeline",
+        flows: options.flows,
+        family: format!("{:?}", options.family).to_lowercase(),
+        mode: options.mode,
+        order: format!("{:?}", options.order).to_lowercase(),
+        tsc_mhz: mhz,
+        create,
+        forward,
+        reply,
+        both,
+        connections: bench.pipeline.connections(),
+        displaced_ratio: counters.index_displaced.get() as f64 / counters.index_keys.get().max(1) as f64,
+    };
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(())
+}
+
+impl Bench {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let family = options.family;
+        let mut parts = traffic::parts(family);
+        let candidate = |n: u8| Candidate {
+            slot: u32::from(n),
+            address: traffic::backend(n, family),
+            port: BACKEND_PORT,
+            weight: 100,
+        };
+        let candidates: Vec<Candidate> = (0..BACKENDS).map(candidate).collect();
+        let scheduler = scheduler::build(ctl::config::Scheduler::Maglev, &candidates, MaglevParameters::default())
+            .context("Maglev is always there")?;
+        parts.services.push(Service {
+            id: 0,
+            protocol: ctl::config::Protocol::Udp,
+            vip: traffic::vip(family).into(),
+            ports: ctl::config::Ports::new(SERVICE_PORT, SERVICE_PORT).context("a port")?,
+            mode: match options.mode {
+                Mode::Nat => ctl::config::Mode::Nat,
+                Mode::Dsr => ctl::config::Mode::Dsr,
+            },
+            timeouts: dataplane::conn::Timeouts::default(),
+            source_affinity: false,
+            scheduler,
+        });
+        let mut pipeline = Pipeline::new(Settings {
+            worker: 0,
+            workers: 1,
+            max_connections: options.flows as usize,
+            large_pages: options.large_pages,
+            secret: Secret::random()?,
+            maglev: MaglevParameters::default(),
+            counters: Arc::new(WorkerCounters::default()),
+        })?;
+        let gateway = parts.routes.first().map(|(_, via)| *via);
+        pipeline.publish(Arc::new(Snapshot::new(parts)));
+        let hops = gateway.map(|address| NextHop { port: WAN, address }).into_iter();
+        let backends = (0..BACKENDS).map(|n| NextHop { port: LAN, address: traffic::backend(n, family) });
+        for hop in hops.chain(backends) {
+            pipeline.update_neighbor(hop, Some(traffic::PEER));
+        }
+        let len = match family {
+            Family::V4 => traffic::FRAME_V4,
+            Family::V6 => traffic::FRAME_V6,
+        };
+        let packets = (0..BURST * BURSTS).map(|_| BenchPacket { data: Box::new(Room([0; 128])), len }).collect();
+        Ok(Self {
+            pipeline,
+            packets,
+            verdicts: NO_VERDICTS,
+            backends: vec![0; options.flows as usize],
+            family,
+            now: 0,
+        })
+    }
+
+    fn fill(&mut self, at: usize, flow: u32, port: PortId) {
+        let client = traffic::client(flow, self.family);
+        let packet = &mut self.packets[at];
+        let frame = &mut packet.data.0[..packet.len];
+        if port == WAN {
+            traffic::write_frame(frame, WAN, client, (traffic::vip(self.family), SERVICE_PORT));
+        } else {
+            let backend = traffic::backend(self.backends[flow as usize], self.family);
+            traffic::write_frame(frame, LAN, (backend, BACKEND_PORT), client);
+        }
+    }
+
+    /// Nanoseconds that the first `count` packets took.
+    fn process(&mut self, count: usize, ports: [PortId; 2]) -> anyhow::Result<f64> {
+        let start = Instant::now();
+        let mut wrong = 0;
+        for (burst, packets) in self.packets[..count].chunks_mut(BURST).enumerate() {
+            let arrival = Arrival { port: ports[burst % 2], now: self.now, handed: false };
+            self.pipeline.process(arrival, packets, &mut self.verdicts);
+            wrong += self.verdicts[..packets.len()].iter().filter(|v| !matches!(v, Verdict::Forward(_))).count();
+        }
+        let elapsed = start.elapsed().as_nanos() as f64;
+        self.now += 1;
+        ensure!(wrong == 0, "{wrong} packets were not forwarded, the first burst: {:?}", self.verdicts);
+        Ok(elapsed)
+    }
+
+    /// Creates every connection and confirms it; cycles a packet of the creation.
+    fn create(&mut self, flows: u32, mhz: f64) -> anyhow::Result<f64> {
+        let mut nanos = 0.0;
+        let batch = (BURST * BURSTS) as u32;
+        for first in (0..flows).step_by(batch as usize) {
+            let count = batch.min(flows - first);
+            for at in 0..count {
+                self.fill(at as usize, first + at, WAN);
+            }
+            nanos += self.process(count as usize, [WAN, WAN])?;
+            for at in 0..count {
+                self.backends[(first + at) as usize] = self.backend_of(at as usize);
+            }
+            if self.pipeline.counters().backends.iter().all(|b| b.packets_in.get() == 0) {
+                bail!("no backend counted a packet");
+            }
+            // A reply and another request: confirmed by both sides.
+            for port in [LAN, WAN] {
+                for at in 0..count {
+                    self.fill(at as usize, first + at, port);
+                }
+                let one_way = self.packets[0].data()[..6] != traffic::MACS[usize::from(port)].0;
+                if !one_way && !(port == LAN && self.is_dsr()) {
+                    self.process(count as usize, [port, port])?;
+                }
+            }
+        }
+        Ok(nanos * mhz / 1000.0 / f64::from(flows))
+    }
+
+    fn is_dsr(&self) -> bool {
+        self.pipeline.snapshot().services()[0].mode == ctl::config::Mode::Dsr
+    }
+
+    /// Which backend a forwarded packet was sent to.
+    fn backend_of(&self, at: usize) -> u8 {
+        let frame = self.packets[at].data();
+        let address: IpAddr = match self.family {
+            Family::V4 => <[u8; 4]>::try_from(&frame[30..34]).unwrap_or_default().into(),
+            Family::V6 => <[u8; 16]>::try_from(&frame[38..54]).unwrap_or_default().into(),
+        };
+        (0..BACKENDS).find(|&n| traffic::backend(n, self.family) == address).unwrap_or(0)
+    }
+
+    /// Cycles a packet of known connections, in one direction, or burst by burst in both.
+    fn measure(&mut self, options: &Options, port: Option<PortId>, mhz: f64) -> anyhow::Result<Cycles> {
+        let ports = port.map_or([WAN, LAN], |port| [port, port]);
+        let mut runs = Vec::new();
+        for _ in 0..options.runs {
+            let mut flows = Flows::new(options.flows, options.order);
+            let (mut nanos, mut packets) = (0.0, 0);
+            while packets < options.packets {
+                for at in 0..self.packets.len() {
+                    self.fill(at, flows.next(), ports[at / BURST % 2]);
+                }
+                nanos += self.process(self.packets.len(), ports)?;
+                packets += self.packets.len() as u64;
+            }
+            runs.push(nanos * mhz / 1000.0 / packets as f64);
+        }
+        runs.sort_by(f64::total_cmp);
+        Ok(Cycles { min: runs[0], median: runs[runs.len() / 2], max: runs[runs.len() - 1] })
+    }
+}
+
+/// What the kernel says of the time stamp counter: on a virtual machine the "cpu MHz" of its CPU model.
+fn tsc_mhz() -> Option<f64> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with("cpu MHz"))?;
+    line.split(':').nth(1)?.trim().parse().ok()
+}
