@@ -138,11 +138,17 @@ conservation() {
   return 1
 }
 
-# stat_of EXPRESSION: a value out of the statistics, as a Python expression over s, e.g. 's["generation"]'.
+# stat_of EXPRESSION: a value out of the statistics, as a Python expression over s, e.g. 's["generation"]', with
+# service(NAME) and backend(SERVICE, ADDRESS) to reach into them. Prints -1 when there is no answer.
 stat_of() {
-  ctl -o json stats | python3 -c 'import json, sys
+  local stats
+  if ! stats=$(ctl -o json stats); then
+    echo -1
+    return 1
+  fi
+  python3 -c 'import json, sys
 s = json.load(sys.stdin)
 service = lambda name: next(v for v in s["services"] if v["name"] == name)
 backend = lambda name, address: next(b for b in service(name)["backends"] if b["address"] == address)
-print(eval(sys.argv[1]))' "$1"
+print(eval(sys.argv[1]))' "$1" <<<"$stats"
 }

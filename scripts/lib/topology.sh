@@ -130,12 +130,14 @@ CONF
   fi
 }
 
-# http_requests NS URL COUNT OUT: COUNT requests, each on a connection of its own, one line each appended to OUT:
+# http_requests NS URL COUNT OUT [CURL-OPTION...]: COUNT requests, each on a connection of its own, one line each appended to OUT:
 # the answering backend's name (or -), the HTTP status and curl's exit code (0: none failed), separated by spaces.
 http_requests() {
-  in_ns "$1" curl -s -H 'Connection: close' --connect-timeout 20 --max-time 60 -w '= %{http_code} %{exitcode}\n' \
-    "$2?n=[1-$3]" 2>/dev/null |
-    awk 'BEGIN { name = "-" } $1 == "=" { print name, $2, $3; name = "-"; next } { name = $1 }' >>"$4" || true
+  local name=$1 url="$2?n=[1-$3]" out=$4
+  shift 4
+  in_ns "$name" curl -s -H 'Connection: close' --connect-timeout 20 --max-time 60 -w '= %{http_code} %{exitcode}\n' "$@" \
+    "$url" 2>/dev/null |
+    awk 'BEGIN { name = "-" } $1 == "=" { print name, $2, $3; name = "-"; next } { name = $1 }' >>"$out" || true
 }
 
 # http_failed FILE COUNT: how many of COUNT requests did not get a 200 with a backend's name.

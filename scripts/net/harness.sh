@@ -182,7 +182,9 @@ traffic_start() {
   (
     trap - EXIT
     deadline=$((SECONDS + 300))
-    while [[ ! -e $RUN_DIR/traffic.stop ]] && ((SECONDS < deadline)); do http_requests client "$1" 20 "$TRAFFIC_OUT"; done
+    while [[ ! -e $RUN_DIR/traffic.stop ]] && ((SECONDS < deadline)); do
+      http_requests client "$1" 20 "$TRAFFIC_OUT" --fail-early
+    done
   ) &
   TRAFFIC_PID=$!
   wait_until 60 test -s "$TRAFFIC_OUT" || true

@@ -185,32 +185,40 @@ def arp():
 
 
 def frame():
-    pick = rng.randrange(20)
     destination = mac if rng.randrange(10) else rng.choice([b"\xff" * 6, bytes.fromhex("333300000001"), bytes.fromhex("020000000001")])
-    head = destination + own
+    packet = content()
+    # Claims about who owns an address go to the balancer alone, or the clients on the same link would believe them.
+    if packet[:2] == b"\x08\x06" or packet[:2] == b"\x86\xdd" and packet[8:9] == bytes([ICMP6]):
+        destination = mac
+    return destination + own + packet
+
+
+def content():
+    """EtherType and what follows it."""
+    pick = rng.randrange(20)
     if pick < 6:
-        return head + b"\x08\x00" + broken4()
+        return b"\x08\x00" + broken4()
     if pick < 11:
-        return head + b"\x86\xdd" + broken6()
+        return b"\x86\xdd" + broken6()
     if pick < 13:
-        return head + b"\x08\x00" + ipv4()  # well formed, to no service or without a connection
+        return b"\x08\x00" + ipv4()  # well formed, to no service or without a connection
     if pick < 14:
-        return head + b"\x86\xdd" + ipv6()
+        return b"\x86\xdd" + ipv6()
     if pick < 15:
-        return head + b"\x08\x06" + arp()
+        return b"\x08\x06" + arp()
     if pick < 16:  # EtherTypes that are not ours: VLAN, QinQ, MPLS, LLDP, PPPoE, lengths, and the wrong one of the pair
         kind = rng.choice([0x8100, 0x88A8, 0x8847, 0x88CC, 0x8864, 0x0000, 0x002E, 0xFFFF])
-        return head + struct.pack("!H", kind) + rng.choice([b"\0\1\x08\0" + ipv4(), rng.randbytes(60)])
+        return struct.pack("!H", kind) + rng.choice([b"\0\1\x08\0" + ipv4(), rng.randbytes(60)])
     if pick < 17:
-        return head + rng.choice([b"\x86\xdd" + ipv4(), b"\x08\x00" + ipv6()])
+        return rng.choice([b"\x86\xdd" + ipv4(), b"\x08\x00" + ipv6()])
     if pick < 18:  # as short as the interface sends
-        return head + rng.choice([b"\x08\x00", b"\x86\xdd", b"\x08\x06"]) + rng.randbytes(rng.randrange(0, 20))
+        return rng.choice([b"\x08\x00", b"\x86\xdd", b"\x08\x06"]) + rng.randbytes(rng.randrange(0, 20))
     if pick < 19:  # longer than the MTU
         p = ipv4(UDP) + bytearray(rng.randbytes(rng.choice([1501, 1900, 2020, 2500])))
         p[2:4] = struct.pack("!H", len(p))
         p[24:26] = struct.pack("!H", len(p) - 20)
-        return head + b"\x08\x00" + mend4(p)
-    return head + rng.randbytes(rng.randrange(2, 1400))
+        return b"\x08\x00" + mend4(p)
+    return rng.randbytes(rng.randrange(2, 1400))
 
 
 sent = refused = 0
