@@ -1,0 +1,94 @@
+//! Golden packets: what arrives and what must leave, byte for byte, as pcap files that a person can open. They were
+//! made by an independent tool: see `golden/make.py`.
+
+mod bed;
+
+use bed::{Bed, PORT_MACS, spec, two_arm};
+use ctl::config::{Mode, Protocol};
+use pcap_file::pcap::PcapReader;
+use std::path::Path;
+
+fn frames(name: &str) -> Vec<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let file = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut reader = PcapReader::new(file).unwrap();
+    let mut frames = Vec::new();
+    while let Some(packet) = reader.next_packet() {
+        frames.push(packet.unwrap().data.to_vec());
+    }
+    assert!(!frames.is_empty(), "{name} is empty");
+    frames
+}
+
+fn bed() -> Bed {
+    let service = |vip, ports, protocol, mode, backend| bed::ServiceSpec {
+        ports,
+        ..spec(vip, protocol, mode, &[backend])
+    };
+    let mut bed = Bed::new(
+        1,
+        1000,
+        two_arm(&[
+            service("192.0.2.10", "80", Protocol::Tcp, Mode::Nat, "10.1.0.11:8080"),
+            service("192.0.2.10", "53", Protocol::Udp, Mode::Nat, "10.1.0.11:5353"),
+            service("2001:db8:a::10", "80", Protocol::Tcp, Mode::Nat, "[2001:db8:1::11]:8080"),
+            service("2001:db8:a::10", "53", Protocol::Udp, Mode::Nat, "[2001:db8:1::11]:5353"),
+            service("192.0.2.20", "80", Protocol::Tcp, Mode::Dsr, "10.1.0.11"),
+            service("192.0.2.20", "80", Protocol::Udp, Mode::Dsr, "10.1.0.11"),
+            service("2001:db8:a::20", "80", Protocol::Tcp, Mode::Dsr, "2001:db8:1::11"),
+            service("2001:db8:a::20", "80", Protocol::Udp, Mode::Dsr, "2001:db8:1::11"),
+        ]),
+    );
+    bed.know_all();
+    bed
+}
+
+/// The port that a frame belongs to by its hardware address at `at`; the WAN for group addresses that only it gets.
+fn port_of(frame: &[u8], at: usize) -> u8 {
+    let named = PORT_MACS.iter().position(|mac| frame[at..at + 6] == mac.0);
+    named.map_or_else(|| u8::from(frame[6..12] == bed::mac_of([10, 1, 0, 11].into()).0), |port| port as u8)
+}
+
+#[track_caller]
+fn pairs(name: &str) {
+    let mut bed = bed();
+    for (n, pair) in frames(name).chunks(2).enumerate() {
+        let [input, expected] = pair else { panic!("{name}: a pair has two frames") };
+        let out = bed.pass(port_of(input, 0), input, port_of(expected, 6));
+        assert_eq!(out, *expected, "{name}, pair {n}: frames {} and {}", n * 2 + 1, n * 2 + 2);
+    }
+    bed.check_conservation();
+}
+
+macro_rules! golden {
+    ($($test:ident: $file:literal,)+) => {
+        $(#[test]
+        fn $test() {
+            pairs($file);
+        })+
+    };
+}
+
+golden! {
+    nat_tcp_v4: "nat-tcp-v4.pcap",
+    nat_tcp_v6: "nat-tcp-v6.pcap",
+    nat_udp_v4: "nat-udp-v4.pcap",
+    nat_udp_v6: "nat-udp-v6.pcap",
+    dsr_v4: "dsr-v4.pcap",
+    dsr_v6: "dsr-v6.pcap",
+    arp: "arp.pcap",
+    ndp: "ndp.pcap",
+    echo: "echo.pcap",
+}
+
+#[test]
+fn hostile() {
+    let mut bed = bed();
+    let frames = frames("hostile.drop.pcap");
+    for (n, frame) in frames.iter().enumerate() {
+        bed.send(0, frame);
+        assert_eq!(bed.receive(0).or_else(|| bed.receive(1)), None, "frame {}", n + 1);
+        assert_eq!(bed.drops().iter().map(|(_, count)| count).sum::<u64>(), n as u64 + 1);
+    }
+    bed.check_conservation();
+}

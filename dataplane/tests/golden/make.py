@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Writes the golden packets with scapy (pip install scapy): an independent idea of every byte.
+
+Each file holds pairs: a frame that arrives, and the frame that must leave, or nothing more where a frame must be
+dropped (then its name ends in .drop.pcap and it holds arriving frames alone). Ports are named by hardware address:
+02:00:00:00:00:01 is the balancer's WAN port, 02:00:00:00:00:02 its LAN port. Services and backends are those of
+../golden.rs.
+"""
+from scapy.all import (ARP, DNS, DNSQR, ICMP, IP, IPv6, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest,
+                       ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, Raw, wrpcap)
+
+WAN, LAN = "02:00:00:00:00:01", "02:00:00:00:00:02"
+GATEWAY = "02:00:00:00:aa:01"
+# .11 and ::11 on the LAN.
+BACKENDS = {4: "02:00:00:00:01:0b", 6: "02:00:00:00:01:11"}
+C4, V4, B4 = "198.51.100.7", "192.0.2.10", "10.1.0.11"
+C6, V6, B6 = "2001:db8:ffff::7", "2001:db8:a::10", "2001:db8:1::11"
+D4, D6 = "192.0.2.20", "2001:db8:a::20"  # dsr
+
+
+def ip(version, src, dst, hops, **more):
+    if version == 4:
+        return IP(src=src, dst=dst, ttl=hops, id=0x1234, **more)
+    return IPv6(src=src, dst=dst, hlim=hops, fl=0xABCDE, tc=more.get("tos", 0))
+
+
+def save(name, packets):
+    # A fixed clock: the same script writes the same bytes.
+    for n, packet in enumerate(packets):
+        packet.time = n
+    wrpcap(f"{name}.pcap", packets)
+
+
+def request(version, l4_in, l4_out, client, vip, backend, hops=64, **more):
+    return [Ether(dst=WAN, src=GATEWAY) / ip(version, client, vip, hops, **more) / l4_in,
+            Ether(dst=BACKENDS[version], src=LAN) / ip(version, client, backend, hops - 1, **more) / l4_out]
+
+
+def reply(version, l4_in, l4_out, client, vip, backend, hops=64, **more):
+    return [Ether(dst=LAN, src=BACKENDS[version]) / ip(version, backend, client, hops, **more) / l4_in,
+            Ether(dst=GATEWAY, src=WAN) / ip(version, vip, client, hops - 1, **more) / l4_out]
+
+
+OPTIONS = [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (1, 0)), ("NOP", None), ("WScale", 7)]
+
+for v, client, vip, backend in ((4, C4, V4, B4), (6, C6, V6, B6)):
+    a = (client, vip, backend)
+
+    def seg(sport, dport, flags, seq, ack, data=b"", **more):
+        return TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack, window=5000, **more) / Raw(data)
+
+    tcp = []
+    for flags, seq, ack, data, way, more in (
+        ("S", 100, 0, b"", "in", {"options": OPTIONS}),
+        ("SA", 900, 101, b"", "out", {"options": OPTIONS}),
+        ("A", 101, 901, b"", "in", {}),
+        ("PA", 101, 901, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "in", {}),
+        ("PA", 901, 128, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nodd", "out", {}),
+        ("A", 128, 942, b"", "in", {"urgptr": 0}),
+        ("FA", 942, 128, b"", "out", {}),
+        ("FA", 128, 943, b"", "in", {}),
+        ("A", 943, 129, b"", "out", {}),
+    ):
+        if way == "in":
+            tcp += request(v, seg(40000, 80, flags, seq, ack, data, **more), seg(40000, 8080, flags, seq, ack, data, **more), *a)
+        else:
+            tcp += reply(v, seg(8080, 40000, flags, seq, ack, data, **more), seg(80, 40000, flags, seq, ack, data, **more), *a)
+    save(f"nat-tcp-v{v}", tcp)
+
+    udp = []
+    query = DNS(id=7, rd=1, qd=DNSQR(qname="example.org"))
+    for data in (query, Raw(b""), Raw(b"x"), Raw(b"\xff" * 1400)):
+        udp += request(v, UDP(sport=40000, dport=53) / data, UDP(sport=40000, dport=5353) / data, *a, hops=2, tos=0xB8)
+        udp += reply(v, UDP(sport=5353, dport=40000) / data, UDP(sport=53, dport=40000) / data, *a, hops=255, tos=0x03)
+    if v == 4:
+        none = UDP(sport=40000, dport=53, chksum=0) / Raw(b"no checksum")
+        udp += request(v, none, UDP(sport=40000, dport=5353, chksum=0) / Raw(b"no checksum"), *a)
+    save(f"nat-udp-v{v}", udp)
+
+    vip = D4 if v == 4 else D6
+    dsr = []
+    for l4 in (seg(40000, 80, "S", 1, 0, options=OPTIONS), seg(40000, 80, "A", 2, 900), seg(40000, 80, "PA", 2, 900, b"data"),
+               UDP(sport=40000, dport=80) / Raw(b"datagram")):
+        dsr += [Ether(dst=WAN, src=GATEWAY) / ip(v, client, vip, 64) / l4,
+                Ether(dst=BACKENDS[v], src=LAN) / ip(v, client, vip, 63) / l4]
+    save(f"dsr-v{v}", dsr)
+
+save("arp", [Ether(dst="ff:ff:ff:ff:ff:ff", src=GATEWAY) / ARP(op=1, hwsrc=GATEWAY, psrc="10.0.0.1", pdst=V4),
+             Ether(dst=GATEWAY, src=WAN) / ARP(op=2, hwsrc=WAN, psrc=V4, hwdst=GATEWAY, pdst="10.0.0.1"),
+             Ether(dst="ff:ff:ff:ff:ff:ff", src=BACKENDS[4]) / ARP(op=1, hwsrc=BACKENDS[4], psrc=B4, pdst="10.1.0.1"),
+             Ether(dst=BACKENDS[4], src=LAN) / ARP(op=2, hwsrc=LAN, psrc="10.1.0.1", hwdst=BACKENDS[4], pdst=B4)])
+save("ndp", [Ether(dst="33:33:ff:00:00:10", src=GATEWAY) / IPv6(src="2001:db8::1", dst="ff02::1:ff00:10", hlim=255)
+             / ICMPv6ND_NS(tgt=V6) / ICMPv6NDOptSrcLLAddr(lladdr=GATEWAY),
+             Ether(dst=GATEWAY, src=WAN) / IPv6(src=V6, dst="2001:db8::1", hlim=255)
+             / ICMPv6ND_NA(tgt=V6, R=0, S=1, O=1) / ICMPv6NDOptDstLLAddr(lladdr=WAN)])
+save("echo", [Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, ttl=9, id=1) / ICMP(type=8, id=5, seq=6) / Raw(b"abcdefg"),
+              Ether(dst=GATEWAY, src=WAN) / IP(src=V4, dst=C4, ttl=64, id=1) / ICMP(type=0, id=5, seq=6) / Raw(b"abcdefg"),
+              Ether(dst=WAN, src=GATEWAY) / IPv6(src=C6, dst=V6, hlim=9) / ICMPv6EchoRequest(id=5, seq=6, data=b"abcdefg"),
+              Ether(dst=GATEWAY, src=WAN) / IPv6(src=V6, dst=C6, hlim=64) / ICMPv6EchoReply(id=5, seq=6, data=b"abcdefg")])
+save("hostile.drop", [
+    Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, ttl=1) / UDP(sport=1, dport=53),
+    Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, flags="MF") / UDP(sport=1, dport=53) / Raw(b"12345678"),
+    Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, chksum=1) / UDP(sport=1, dport=53),
+    Ether(dst=WAN, src=GATEWAY) / IP(src="127.0.0.1", dst=V4) / UDP(sport=1, dport=53),
+    Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, len=200) / UDP(sport=1, dport=53),
+    Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4) / UDP(sport=1, dport=53, len=4),
+    Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4) / TCP(sport=1, dport=80, dataofs=3),
+    Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4) / UDP(sport=1, dport=54),
+    Ether(dst=WAN, src=GATEWAY) / IPv6(src="ff02::1", dst=V6) / UDP(sport=1, dport=53),
+    Ether(dst=WAN, src=GATEWAY, type=0x88CC) / Raw(b"\0" * 46),
+])
