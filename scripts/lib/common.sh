@@ -49,6 +49,15 @@ sluice_leave() {
   exit "$status"
 }
 
+# temp_file: a temporary file that goes away with the script; its name in TEMP_FILE.
+temp_file() {
+  TEMP_FILE=$(mktemp)
+  SLUICE_TEMP_FILES+=("$TEMP_FILE")
+}
+SLUICE_TEMP_FILES=()
+remove_temp_files() { rm -f "${SLUICE_TEMP_FILES[@]}"; }
+on_exit remove_temp_files
+
 trap sluice_leave EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT

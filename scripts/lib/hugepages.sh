@@ -24,7 +24,7 @@ hugepages_add() {
 # Needs an open run (run.sh), whose end gives them back.
 # shellcheck disable=SC2034
 hugepages_borrow() {
-  local need=$((($1 + 1) / 2)) free lacking got
+  local need=$((($1 + 1) / 2)) free lacking got earlier=0
   HUGEPAGES=false HUGEPAGES_WHY=''
   if ! grep -q '^Hugepagesize: *2048 kB' /proc/meminfo; then
     HUGEPAGES_WHY='this kernel has no 2 MiB pages'
@@ -40,9 +40,11 @@ hugepages_borrow() {
     HUGEPAGES_WHY="$SLUICE_NR_HUGEPAGES cannot be written here"
     return
   fi
-  echo "$got" >"$RUN_DIR/hugepages"
+  [[ ! -f $RUN_DIR/hugepages ]] || earlier=$(<"$RUN_DIR/hugepages")
+  echo $((earlier + got)) >"$RUN_DIR/hugepages"
   if (($(hugepages_free) < need)); then
-    hugepages_return "$RUN_DIR"
+    hugepages_add "-$got" >/dev/null || true
+    echo "$earlier" >"$RUN_DIR/hugepages"
     HUGEPAGES_WHY="the kernel found only $((free + got)) of $need pages of 2 MiB"
     return
   fi

@@ -101,4 +101,20 @@ bridge_add() {
   done
 }
 
+# links_ready NAME...: every veth in these namespaces has carrier and a queue, every bridge port forwards. The kernel
+# does this a moment after "up", and until then drops what is sent.
+links_ready() {
+  local name
+  for name in "$@"; do
+    # shellcheck disable=SC2016
+    in_ns "$name" sh -c '
+      for dev in /sys/class/net/*; do
+        [ "${dev##*/}" = lo ] || [ "$(cat "$dev/operstate")" = up ] || exit 1
+      done
+      for state in /sys/class/net/*/brport/state; do
+        [ ! -e "$state" ] || [ "$(cat "$state")" = 3 ] || exit 1
+      done' || return 1
+  done
+}
+
 mac_of() { in_ns "$1" cat "/sys/class/net/$2/address"; }

@@ -51,17 +51,16 @@ ensure_packages() {
   ((EUID == 0)) || die "missing packages: ${missing[*]}" "Install them: apt-get install ${missing[*]}"
   step packages "installing ${missing[*]}"
   local start=$SECONDS log nginx_is_new=0
-  log=$(mktemp)
+  temp_file
+  log=$TEMP_FILE
   [[ " ${missing[*]} " != *' nginx-light '* ]] || nginx_is_new=1
   # The package would start a web server for the whole machine; only our own, in namespaces, are wanted.
   ((nginx_is_new == 0)) || forbid_service_start
   if ! run env DEBIAN_FRONTEND=noninteractive apt-get -q update >"$log" 2>&1 ||
     ! run env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1; then
     tail -n 20 "$log" >&2
-    rm -f "$log"
     die "apt-get could not install: ${missing[*]}" "The lines above are its own; mend that and run again."
   fi
-  rm -f "$log"
   if ((nginx_is_new)); then
     allow_service_start
     # Neither now nor at the next boot.
@@ -118,12 +117,11 @@ build_release() {
   require_cargo
   local start=$SECONDS log
   step build 'cargo build --release (minutes the first time)'
-  log=$(mktemp)
+  temp_file
+  log=$TEMP_FILE
   if ! run env -C "$SLUICE_ROOT" cargo build --release --locked --color never >"$log" 2>&1; then
     tail -n 40 "$log" >&2
-    rm -f "$log"
     die 'the build failed; the lines above are its last.'
   fi
-  rm -f "$log"
   note "done in $(seconds_since "$start")"
 }

@@ -9,7 +9,7 @@
 #   namespaces                sluice-ID-NAME
 
 SLUICE_RUNS=/tmp
-RUN_ID='' RUN_DIR=''
+RUN_ID='' RUN_DIR='' RUN_KEPT=''
 
 # process_started PID: start time in clock ticks, which with the pid names a process once and for all.
 process_started() {
@@ -33,10 +33,10 @@ run_open() {
   for id in "$$" "$$"{a..z}; do
     if mkdir -m 755 "$SLUICE_RUNS/sluice-$id" 2>/dev/null; then
       RUN_ID=$id RUN_DIR=$SLUICE_RUNS/sluice-$id
+      on_exit run_close
       echo "$$ $(process_started $$)" >"$RUN_DIR/owner"
       : >"$RUN_DIR/pids"
       mkdir "$RUN_DIR/log"
-      on_exit run_close
       return
     fi
   done
@@ -44,7 +44,7 @@ run_open() {
 }
 
 run_close() {
-  [[ -n $RUN_ID ]] || return 0
+  [[ -n $RUN_ID && -z $RUN_KEPT ]] || return 0
   run_remove "$RUN_ID"
   RUN_ID='' RUN_DIR=''
 }
@@ -52,7 +52,7 @@ run_close() {
 # run_keep: leave this run behind when the script ends.
 run_keep() {
   : >"$RUN_DIR/keep"
-  RUN_ID=''
+  RUN_KEPT=1
 }
 
 # run_remove ID: stop its processes, remove its namespaces, give back its hugepages, forget it.

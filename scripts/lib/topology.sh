@@ -78,6 +78,7 @@ topology_up() {
     route "$b" "$DSR_CLIENT4/32" via 10.1.0.254
     route "$b" "$DSR_CLIENT6/128" via 2001:db8:b::fe
   done
+  wait_until 30 links_ready client lb lan "${BACKENDS[@]}" || die 'the links of the test network did not come up'
 }
 
 topology_down() {

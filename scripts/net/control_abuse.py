@@ -117,7 +117,7 @@ elif kind == "huge-length":
         send(s, request("POST", "/v1/config/apply", headers=f"Content-Type: application/json\r\nContent-Length: {length}\r\n"))
         expect(s, f"Content-Length: {length}")
 elif kind == "slow":
-    # Twenty clients that begin a request and then say nothing, or a byte a second: all must be hung up on.
+    # Twenty clients that begin a request and then say nothing, or a byte now and then: all must be hung up on.
     silent = []
     for i in range(20):
         s = connect()
@@ -129,7 +129,7 @@ elif kind == "slow":
         if not send(s, bytes([byte])):
             break
         if time.monotonic() > end:
-            sys.exit(f"slow: a byte a second is still read after {LIMIT} s")
+            sys.exit(f"slow: a byte now and then is still read after {LIMIT} s")
         time.sleep(0.2)
     for s in silent:
         expect(s, "silence")
