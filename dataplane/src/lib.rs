@@ -1,6 +1,7 @@
 //! Sluice's data plane.
 
 pub mod conn;
+pub mod control;
 pub mod counters;
 pub mod flow;
 pub mod io;

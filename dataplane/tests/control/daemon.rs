@@ -2,8 +2,8 @@
 //! client of its socket.
 
 use ctl::config::Config;
-use dataplane::control::balancer::{Balancer, Start};
-use dataplane::control::device::{Device, Unknown};
+use dataplane::control::balancer::{Attached, Balancer, Start};
+use dataplane::control::device::Unknown;
 use dataplane::control::publish::{Link, Links};
 use dataplane::control::{Control, socket::ControlSocket};
 use dataplane::counters::WorkerCounters;
@@ -134,7 +134,7 @@ impl Daemon {
             let balancer = Balancer::start(Start {
                 config,
                 config_file: file,
-                devices: vec![(PORT_MAC, Box::new(Unknown) as Box<dyn Device>)],
+                devices: vec![Attached { mac: PORT_MAC, mtu: 1500, device: Box::new(Unknown) }],
                 links: Links::new(links),
                 notices: vec!["a notice".into()],
                 engine: "memory".into(),

@@ -97,7 +97,8 @@ fn slow_peers_are_hung_up_on_and_do_not_stop_others() {
     let begin = Instant::now();
     let mut silent: Vec<_> = (0..20).map(|_| daemon.connect()).collect();
     for (index, stream) in silent.iter_mut().enumerate() {
-        let parts: [&[u8]; 3] = [b"", b"GET /v1/st", b"POST /v1/config/apply HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"];
+        let parts: [&[u8]; 3] =
+            [b"", b"GET /v1/st", b"POST /v1/config/apply HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"];
         stream.write_all(parts[index % 3]).unwrap();
     }
     assert_eq!(daemon.get("/v1/status").code, 200);
@@ -105,7 +106,11 @@ fn slow_peers_are_hung_up_on_and_do_not_stop_others() {
     for mut stream in silent {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{:?}", String::from_utf8_lossy(&answer));
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"),
+            "{:?}",
+            String::from_utf8_lossy(&answer)
+        );
     }
     assert!(begin.elapsed() < Duration::from_secs(40));
 }
@@ -153,11 +158,15 @@ fn operators_change_backends() {
     assert_eq!(daemon.apply(&config(DNS)).code, 200);
     let weight = || daemon.get("/v1/services/web").json()["backends"][0]["weight"].clone();
     assert_eq!(weight(), 7);
-    let heavier = config("").replacen("address = \"10.1.0.11:8080\"", "address = \"10.1.0.11:8080\"\nweight = 9", 1);
+    let heavier =
+        config("").replacen("address = \"10.1.0.11:8080\"", "address = \"10.1.0.11:8080\"\nweight = 9", 1);
     let applied = daemon.apply(&heavier);
     assert_eq!(
         applied.json()["changes"],
-        serde_json::json!(["service \"web\": backend 10.1.0.11:8080 weight 100 to 9", "service \"dns\" removed"])
+        serde_json::json!([
+            "service \"web\": backend 10.1.0.11:8080 weight 100 to 9",
+            "service \"dns\" removed"
+        ])
     );
     assert_eq!(weight(), 9);
     // Without connections a drain is soon done.
@@ -223,7 +232,11 @@ fn backends_and_gateways_are_resolved_before_they_are_needed() {
     });
     eventually("the dead one is given up", || {
         let neighbors = daemon.get("/v1/neighbors").json();
-        neighbors.as_array().unwrap().iter().any(|one| one["address"] == "10.1.0.12" && one["state"] == "failed")
+        neighbors
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["address"] == "10.1.0.12" && one["state"] == "failed")
     });
 }
 
@@ -237,7 +250,10 @@ fn flows_are_listed_and_counters_survive_changes() {
     let dns = || daemon.get("/v1/services/dns").json();
     eventually("all are counted", || dns()["packets_in"] == 40);
     let flows = daemon.get("/v1/flows?service=dns&client=198.51.100.0/24").json();
-    assert_eq!((flows["flows"].as_array().unwrap().len(), &flows["truncated"]), (40, &serde_json::json!(false)));
+    assert_eq!(
+        (flows["flows"].as_array().unwrap().len(), &flows["truncated"]),
+        (40, &serde_json::json!(false))
+    );
     assert_eq!(flows["flows"][0]["backend"], "10.1.0.11:53");
     let few = daemon.get("/v1/flows?limit=10").json();
     assert_eq!((few["flows"].as_array().unwrap().len(), &few["truncated"]), (10, &serde_json::json!(true)));
@@ -254,8 +270,14 @@ fn flows_are_listed_and_counters_survive_changes() {
     assert_eq!((&back["packets_in"], &back["backends"][0]["packets_in"]), (&40.into(), &40.into()));
     // A drain waits for connections.
     let place = "/v1/services/dns/backends/10.1.0.11:53/drain";
-    assert_eq!(daemon.post(place, "application/json", "{\"deadline_seconds\": 0.2}").json()["admin"], "draining");
+    assert_eq!(
+        daemon.post(place, "application/json", "{\"deadline_seconds\": 0.2}").json()["admin"],
+        "draining"
+    );
     std::thread::sleep(Duration::from_millis(400));
     let backend = dns()["backends"][0].clone();
-    assert_eq!((backend["admin"].as_str(), backend["drain_remaining_seconds"].as_f64()), (Some("draining"), Some(0.0)));
+    assert_eq!(
+        (backend["admin"].as_str(), backend["drain_remaining_seconds"].as_f64()),
+        (Some("draining"), Some(0.0))
+    );
 }

@@ -1,0 +1,84 @@
+//! What there is: status, statistics, services, backends, workers, ports, neighbours.
+
+use super::answer::{Answer, Refusal, no_service};
+use crate::control::stats::Reader;
+use crate::control::{Control, metrics, objects, stats};
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use ctl::api::{Backend, Neighbor, Port, Service, Stats, Status, Worker};
+use serde::Deserialize;
+use std::sync::Arc;
+
+type Shared = State<Arc<Control>>;
+
+pub(super) async fn status(State(control): Shared) -> Json<Status> {
+    Json(objects::status(&control.balancer()))
+}
+
+pub(super) async fn stats(State(control): Shared) -> Json<Stats> {
+    Json(stats::stats(&control.balancer()))
+}
+
+pub(super) async fn services(State(control): Shared) -> Json<Vec<Service>> {
+    Json(objects::services(&control.balancer()))
+}
+
+pub(super) async fn service(
+    State(control): Shared,
+    name: Result<Path<String>, PathRejection>,
+) -> Answer<Service> {
+    let Path(name) = name?;
+    let balancer = control.balancer();
+    let found = balancer.model.service(&name).ok_or_else(|| no_service(&name))?;
+    Ok(Json(objects::service(&balancer, &Reader::new(&balancer), found)))
+}
+
+/// Of one service or of all.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackendQuery {
+    service: Option<String>,
+}
+
+pub(super) async fn backends(
+    State(control): Shared,
+    query: Result<Query<BackendQuery>, QueryRejection>,
+) -> Answer<Vec<Backend>> {
+    let Query(query) = query?;
+    let balancer = control.balancer();
+    let reader = Reader::new(&balancer);
+    if let Some(name) = &query.service {
+        balancer.model.service(name).ok_or_else(|| no_service(name))?;
+    }
+    let wanted = balancer
+        .model
+        .services
+        .iter()
+        .filter(|service| query.service.as_ref().is_none_or(|name| *name == service.config.name));
+    Ok(Json(
+        wanted
+            .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
+            .map(|(service, backend)| objects::backend(&balancer, &reader, service, backend))
+            .collect(),
+    ))
+}
+
+pub(super) async fn workers(State(control): Shared) -> Json<Vec<Worker>> {
+    Json(objects::workers(&control.balancer()))
+}
+
+pub(super) async fn ports(State(control): Shared) -> Json<Vec<Port>> {
+    Json(objects::ports(&control.balancer()))
+}
+
+pub(super) async fn neighbors(State(control): Shared) -> Json<Vec<Neighbor>> {
+    Json(objects::neighbors(&control.balancer()))
+}
+
+pub(super) async fn metrics(State(control): Shared) -> Result<impl IntoResponse, Refusal> {
+    let text = metrics::text(&control.balancer());
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
+}

@@ -1,0 +1,355 @@
+//! The balancer as its control thread sees it: everything that may change, in one place, changed by one thread.
+
+use super::build;
+use super::device::Device;
+use super::frames;
+use super::model::{Admin, Backend, Model};
+use super::neighbors::{Action, Millis, Neighbors};
+use super::publish::Links;
+use super::slots;
+use crate::pipeline::Notice;
+use crate::route::PortId;
+use crate::snapshot::Snapshot;
+use crate::wire::ethernet::Mac;
+use ctl::config::{BackendAddress, Config, ConfigError, ConfigWarning};
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Time between two looks at drains and at slots to be freed.
+const REVIEW: Millis = 100;
+/// Time between two log lines about the same kind of trouble on the network.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// What a balancer is made of when it starts.
+#[derive(Debug)]
+pub struct Start {
+    /// As read from `config_file`, and accepted by [`admit`].
+    pub config: Config,
+    pub config_file: PathBuf,
+    /// By port.
+    pub devices: Vec<Attached>,
+    pub links: Links,
+    /// What an operator should know about the start.
+    pub notices: Vec<String>,
+    /// What forwards packets, such as "DPDK 22.11".
+    pub engine: String,
+}
+
+/// A port's device, ready for use.
+#[derive(Debug)]
+pub struct Attached {
+    pub mac: Mac,
+    /// Largest IP packet that it takes, in bytes.
+    pub mtu: u16,
+    pub device: Box<dyn Device>,
+}
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct Balancer {
+    pub(super) config: Config,
+    pub(super) config_file: PathBuf,
+    pub(super) engine: String,
+    pub(super) model: Model,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) links: Links,
+    pub(super) devices: Vec<Box<dyn Device>>,
+    pub(super) neighbors: Neighbors,
+    pub(super) notices: Vec<String>,
+    pub(super) started: Instant,
+    /// Hardware address and largest packet, by port.
+    ports: Vec<(Mac, u16)>,
+    reviewed: Millis,
+    actions: Vec<Action>,
+    heard: Vec<Notice>,
+    conflicts: Quiet,
+    moves: Quiet,
+}
+
+/// What a configuration changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub generation: u32,
+    pub changes: Vec<String>,
+    pub warnings: Vec<ConfigWarning>,
+}
+
+/// Why an operator's change is impossible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    Service,
+    Backend,
+}
+
+/// Whether this build can run `config`.
+pub fn admit(config: &Config) -> Result<(), Vec<ConfigError>> {
+    let errors = build::refusals(config);
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+impl Balancer {
+    /// Publishes the first snapshot, generation 1.
+    ///
+    /// # Errors
+    /// What [`Balancer::apply`] refuses.
+    pub fn start(start: Start) -> Result<Self, Vec<ConfigError>> {
+        let Start { config, config_file, devices, links, notices, engine } = start;
+        let links_of = devices.iter().map(|attached| (attached.mac, attached.mtu)).collect();
+        let devices = devices.into_iter().map(|attached| attached.device).collect();
+        let mut balancer = Self {
+            config: Config { services: Vec::new(), ..config.clone() },
+            config_file,
+            engine,
+            model: Model::default(),
+            snapshot: Arc::default(),
+            links,
+            devices,
+            neighbors: Neighbors::default(),
+            notices,
+            started: Instant::now(),
+            ports: links_of,
+            reviewed: 0,
+            actions: Vec::new(),
+            heard: Vec::new(),
+            conflicts: Quiet::default(),
+            moves: Quiet::default(),
+        };
+        balancer.apply(config)?;
+        Ok(balancer)
+    }
+
+    /// Milliseconds since the start.
+    pub fn now(&self) -> Millis {
+        self.started.elapsed().as_millis() as Millis
+    }
+
+    pub fn generation(&self) -> u32 {
+        self.snapshot.generation
+    }
+
+    /// Whether every worker uses `generation` or a later one.
+    pub fn is_acknowledged(&self, generation: u32) -> bool {
+        self.links.acknowledged() >= u64::from(generation)
+    }
+
+    /// Whether [`Balancer::apply`] would take `config`.
+    pub fn check(&self, config: &Config) -> Result<(), Vec<ConfigError>> {
+        let mut errors = build::refusals(config);
+        errors.extend(build::needs_restart(&self.config, config));
+        if errors.is_empty() { self.plan(config).map(drop) } else { Err(errors) }
+    }
+
+    fn plan(&self, config: &Config) -> Result<Model, Vec<ConfigError>> {
+        let next = self.snapshot.generation + 1;
+        self.model.with(&config.services, next).map_err(|most| {
+            let problem = format!("there are more than {most} backends, with those whose connections go on");
+            vec![ConfigError::at(&config.origin, "service", problem, "remove some, or apply it later again")]
+        })
+    }
+
+    /// Puts `config` in force: everything is built first, so that an error changes nothing. Workers take it up soon
+    /// after; see [`Balancer::is_acknowledged`].
+    pub fn apply(&mut self, config: Config) -> Result<Applied, Vec<ConfigError>> {
+        self.reclaim();
+        self.check(&config)?;
+        let model = self.plan(&config)?;
+        let changes = super::changes::between(&self.config, &config);
+        let warnings = config.warnings();
+        let known = self.announced();
+        self.config = config;
+        self.commit(model);
+        self.announce(&known);
+        Ok(Applied { generation: self.generation(), changes, warnings })
+    }
+
+    /// Makes an operator's change to one backend and publishes what follows.
+    pub fn change(
+        &mut self,
+        service: &str,
+        address: BackendAddress,
+        change: impl FnOnce(&mut Backend),
+    ) -> Result<u32, Missing> {
+        let mut model = self.model.clone();
+        let service = model.service_mut(service).ok_or(Missing::Service)?;
+        let mut backends = service.backends.iter_mut();
+        let backend = backends.find(|backend| backend.config.address == address).ok_or(Missing::Backend)?;
+        change(backend);
+        self.commit(model);
+        Ok(self.generation())
+    }
+
+    /// Builds and publishes the snapshot of `model`, which takes the place of the one before.
+    fn commit(&mut self, mut model: Model) {
+        let generation = self.snapshot.generation + 1;
+        let snapshot = build::snapshot(generation, &mut model, &self.config, &self.ports);
+        self.model = model;
+        self.snapshot = Arc::new(snapshot);
+        self.links.publish(&self.snapshot);
+        let hops = build::needed_hops(&self.snapshot, &self.config);
+        let mut actions = std::mem::take(&mut self.actions);
+        self.neighbors.pin(self.now(), hops, &mut actions);
+        self.act(actions);
+    }
+
+    /// The addresses that the link is told about: those of the ports, and VIPs on their subnets.
+    fn announced(&self) -> HashSet<(PortId, IpAddr)> {
+        let vips =
+            self.snapshot.services().iter().filter(|service| service.vip.is_host()).filter_map(|service| {
+                let address = service.vip.address();
+                self.snapshot.on_link(address).map(|port| (port, address))
+            });
+        let own = self.snapshot.ports().iter().enumerate();
+        own.flat_map(|(id, port)| port.addresses.iter().map(move |own| (id as PortId, own.address())))
+            .chain(vips)
+            .collect()
+    }
+
+    /// Tells the link about addresses that are new: it may know another station by them.
+    fn announce(&mut self, known: &HashSet<(PortId, IpAddr)>) {
+        for (id, address) in self.announced() {
+            if known.contains(&(id, address)) {
+                continue;
+            }
+            let frame = self
+                .snapshot
+                .ports()
+                .get(usize::from(id))
+                .and_then(|port| frames::announcement(port, address));
+            if let Some(frame) = frame {
+                self.links.transmit(id, frame);
+            }
+        }
+    }
+
+    /// Hears the workers, resolves neighbours, ends drains. Returns whether anything was going on.
+    pub fn poll(&mut self) -> bool {
+        let now = self.now();
+        let mut heard = std::mem::take(&mut self.heard);
+        let mut actions = std::mem::take(&mut self.actions);
+        self.links.poll(now, &mut heard);
+        let spoken = !heard.is_empty();
+        for notice in heard.drain(..) {
+            self.hear(now, notice, &mut actions);
+        }
+        self.heard = heard;
+        self.neighbors.tick(now, &mut actions);
+        let lively = spoken || !actions.is_empty();
+        self.act(actions);
+        if now.saturating_sub(self.reviewed) >= REVIEW {
+            self.reviewed = now;
+            self.review();
+            self.reclaim();
+        }
+        lively
+    }
+
+    fn hear(&mut self, now: Millis, notice: Notice, actions: &mut Vec<Action>) {
+        match notice {
+            Notice::Wanted(hop) => self.neighbors.wanted(now, hop, actions),
+            Notice::Used(hop) => self.neighbors.used(now, hop, actions),
+            Notice::Seen { hop, mac, solicited } => {
+                // The configuration may have changed since the worker saw it.
+                if self.snapshot.on_link(hop.address) == Some(hop.port) {
+                    self.neighbors.seen(now, hop, mac, solicited, actions);
+                }
+            }
+            Notice::Conflict { port, address, mac } => {
+                if let Some(more) = self.conflicts.speak() {
+                    let port = self.port_name(port);
+                    tracing::warn!("{mac} on port {port} claims {address}, which is ours{more}");
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, mut actions: Vec<Action>) {
+        for action in actions.drain(..) {
+            match action {
+                Action::Ask { hop, to } => {
+                    let port = self.snapshot.ports().get(usize::from(hop.port));
+                    if let Some(frame) = port.and_then(|port| frames::solicitation(port, hop, to)) {
+                        self.links.transmit(hop.port, frame);
+                    }
+                }
+                Action::Tell { hop, mac } => self.links.neighbor(hop, mac),
+                Action::Moved { hop, from, to } => {
+                    if let Some(more) = self.moves.speak() {
+                        let port = self.port_name(hop.port);
+                        tracing::info!(
+                            "neighbour {} on port {port} moved from {from} to {to}{more}",
+                            hop.address
+                        );
+                    }
+                }
+                Action::Lost { hop } => {
+                    let port = self.port_name(hop.port);
+                    tracing::warn!("neighbour {} on port {port} does not answer", hop.address);
+                }
+            }
+        }
+        self.actions = actions;
+    }
+
+    /// Drains that are done, and those that are late.
+    fn review(&mut self) {
+        let counters = self.links.counters();
+        let settled = self.is_acknowledged(self.generation());
+        for service in &mut self.model.services {
+            for backend in &mut service.backends {
+                let Admin::Draining { deadline, late } = &mut backend.admin else { continue };
+                let address = backend.config.address;
+                if settled && slots::active(&counters, backend.slot) == 0 {
+                    tracing::info!("backend {address} of service {:?} is drained", service.config.name);
+                    backend.admin = Admin::Disabled;
+                } else if !*late && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    *late = true;
+                    let left = slots::active(&counters, backend.slot);
+                    tracing::warn!(
+                        "backend {address} of service {:?} still has {left} connections at its deadline",
+                        service.config.name
+                    );
+                }
+            }
+        }
+    }
+
+    /// Frees slots of removed backends without connections; what they counted stays with their services.
+    fn reclaim(&mut self) {
+        let counters = self.links.counters();
+        for (name, totals) in self.model.slots.reclaim(&counters, self.links.acknowledged()) {
+            if let Some(service) = self.model.service_mut(&name) {
+                service.carried = service.carried.plus(totals);
+            }
+        }
+    }
+
+    /// A port by its name.
+    pub(super) fn port_name(&self, id: PortId) -> &str {
+        self.config.ports.get(usize::from(id)).map_or("?", |port| &port.name)
+    }
+}
+
+/// Says the same kind of thing once in a while only.
+#[derive(Debug, Default)]
+struct Quiet {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Quiet {
+    /// What to add if it may be said now.
+    fn speak(&mut self) -> Option<String> {
+        if self.last.is_some_and(|last| last.elapsed() < QUIET) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.last = Some(Instant::now());
+        Some(match std::mem::take(&mut self.unsaid) {
+            0 => String::new(),
+            unsaid => format!(" ({unsaid} more like it were not logged)"),
+        })
+    }
+}

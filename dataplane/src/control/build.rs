@@ -1,0 +1,193 @@
+//! From the model to what workers read.
+
+use super::model::{Model, Service};
+use crate::conn::Timeouts;
+use crate::pipeline::MAX_SERVICES;
+use crate::route::NextHop;
+use crate::scheduler::{self, MaglevParameters};
+use crate::service;
+use crate::snapshot::{Backend, Parts, Port, Snapshot};
+use crate::wire::ethernet::Mac;
+use ctl::config::{
+    Affinity, Config, ConfigError, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel, unsupported,
+};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What the data plane can do.
+const SUPPORTED: Supported = Supported {
+    protocols: Protocol::ALL,
+    modes: &[Mode::Nat, Mode::Dsr],
+    tunnels: &[Tunnel::None],
+    schedulers: &[Scheduler::Maglev, Scheduler::RoundRobin],
+    affinities: Affinity::ALL,
+    health_types: HealthType::ALL,
+    ..Supported::ALL
+};
+
+/// Least time for a half-closed connection in milliseconds: the other half may be silent for as long as it computes
+/// (RFC 5382 REQ-5: transitory states, 4 minutes).
+const HALF_CLOSED: u32 = 240_000;
+
+/// What `config` asks for that the data plane cannot do, whatever the machine.
+pub(super) fn refusals(config: &Config) -> Vec<ConfigError> {
+    let mut errors = unsupported(config, &SUPPORTED);
+    for (index, service) in config.services.iter().enumerate() {
+        if service.affinity == Affinity::SourceIp && service.scheduler != Scheduler::Maglev {
+            let problem = format!(
+                "affinity = \"{}\" with scheduler = \"{}\" is not available in this build",
+                service.affinity, service.scheduler
+            );
+            let path = format!("service[{index}].affinity");
+            errors.push(ConfigError::at(&config.origin, &path, problem, "use scheduler = \"maglev\""));
+        }
+    }
+    if config.services.len() > MAX_SERVICES {
+        let problem = format!("{} services are too many", config.services.len());
+        errors.push(ConfigError::at(
+            &config.origin,
+            "service",
+            problem,
+            format!("use at most {MAX_SERVICES}"),
+        ));
+    }
+    if config.ports.len() > usize::from(u8::MAX) {
+        let problem = format!("{} ports are too many", config.ports.len());
+        errors.push(ConfigError::at(&config.origin, "port", problem, "use at most 255"));
+    }
+    errors
+}
+
+/// What differs from the configuration in force and can only be changed by a restart.
+pub(super) fn needs_restart(running: &Config, wanted: &Config) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    let mut fixed = |path: &str, same: bool, now: String| {
+        if !same {
+            let problem = format!("this cannot change while sluiced runs (now {now})");
+            let remedy = "restart sluiced with this file, or put the value back";
+            errors.push(ConfigError::at(&wanted.origin, path, problem, remedy));
+        }
+    };
+    let (a, b) = (&running.runtime, &wanted.runtime);
+    fixed("runtime.workers", a.workers == b.workers, format!("{:?}", a.workers));
+    fixed("runtime.control_cpus", a.control_cpus == b.control_cpus, format!("{:?}", a.control_cpus));
+    fixed("runtime.socket", a.socket == b.socket, format!("\"{}\"", a.socket.display()));
+    fixed("runtime.hugepages", a.hugepages == b.hugepages, a.hugepages.to_string());
+    fixed("runtime.memory", a.memory == b.memory, format!("\"{}\"", a.memory));
+    fixed("runtime.max_connections", a.max_connections == b.max_connections, a.max_connections.to_string());
+    fixed("runtime.poll", a.poll == b.poll, format!("\"{}\"", a.poll));
+    fixed("runtime.eal_args", a.eal_args == b.eal_args, format!("{:?}", a.eal_args));
+    let listener = a.metrics.map_or_else(|| "none".to_owned(), |address| format!("\"{address}\""));
+    fixed("runtime.metrics", a.metrics == b.metrics, listener);
+    let (size, seed) = (a.maglev_table_size, a.maglev_seed);
+    fixed("runtime.maglev_table_size", size == b.maglev_table_size, size.to_string());
+    fixed("runtime.maglev_seed", seed == b.maglev_seed, seed.to_string());
+    let count = running.ports.len();
+    fixed("port", count == wanted.ports.len(), format!("{count} ports"));
+    for (index, (a, b)) in running.ports.iter().zip(&wanted.ports).enumerate() {
+        let path = |key: &str| format!("port[{index}].{key}");
+        fixed(&path("name"), a.name == b.name, format!("\"{}\"", a.name));
+        fixed(&path("device"), a.device == b.device, format!("\"{}\"", a.device));
+        fixed(&path("mtu"), a.mtu == b.mtu, a.mtu.to_string());
+        let number = |value: Option<u16>| value.map_or_else(|| "the default".to_owned(), |n| n.to_string());
+        fixed(&path("rx_descriptors"), a.rx_descriptors == b.rx_descriptors, number(a.rx_descriptors));
+        fixed(&path("tx_descriptors"), a.tx_descriptors == b.tx_descriptors, number(a.tx_descriptors));
+    }
+    errors.sort_by_key(|error| error.line);
+    errors
+}
+
+/// Maglev's parameters as configured.
+pub(super) fn maglev(config: &Config) -> MaglevParameters {
+    MaglevParameters { seed: config.runtime.maglev_seed, table_size: config.runtime.maglev_table_size }
+}
+
+/// Builds what workers read; `ports` are the hardware address and the largest packet of each. Brings the schedulers in `model` up to date; those whose backends are the same stay.
+pub(super) fn snapshot(
+    generation: u32,
+    model: &mut Model,
+    config: &Config,
+    ports: &[(Mac, u16)],
+) -> Snapshot {
+    let parameters = maglev(config);
+    let mut backends: Vec<Option<Backend>> = vec![None; model.slots.len()];
+    let mut services = Vec::with_capacity(model.services.len());
+    for (index, service) in model.services.iter_mut().enumerate() {
+        let timeouts = timeouts(service.config.timeouts);
+        for backend in &service.backends {
+            backends[backend.slot as usize] = Some(Backend {
+                address: backend.config.address.ip,
+                port: backend.config.address.port,
+                service: index as u32,
+                timeouts,
+                removed: false,
+            });
+        }
+        services.push(service::Service {
+            id: service.id,
+            protocol: service.config.protocol,
+            vip: service.config.vip,
+            ports: service.config.ports,
+            mode: service.config.mode,
+            timeouts,
+            source_affinity: service.config.affinity == Affinity::SourceIp,
+            scheduler: schedule(service, parameters),
+        });
+    }
+    for (slot, owner) in model.slots.retired() {
+        backends[slot as usize] = Some(Backend {
+            address: owner.address.ip,
+            port: owner.address.port,
+            service: u32::MAX,
+            timeouts: Timeouts::default(),
+            removed: true,
+        });
+    }
+    let ports = config
+        .ports
+        .iter()
+        .zip(ports)
+        .map(|(port, &(mac, mtu))| Port { mac, mtu: port.mtu.min(mtu), addresses: port.addresses.clone() })
+        .collect();
+    let routes = config.routes.iter().map(|route| (route.to, route.via)).collect();
+    Snapshot::new(Parts { generation, services, backends, ports, routes })
+}
+
+/// The service's scheduler, made anew only if its backends changed.
+fn schedule(service: &mut Service, parameters: MaglevParameters) -> Arc<dyn scheduler::Scheduler> {
+    let candidates = service.eligible();
+    if let (Some(scheduler), true) = (&service.scheduler, service.candidates == candidates) {
+        return Arc::clone(scheduler);
+    }
+    let scheduler = scheduler::build(service.config.scheduler, &candidates, parameters)
+        .unwrap_or_else(|| Arc::new(scheduler::RoundRobin::new(&candidates)));
+    service.candidates = candidates;
+    service.scheduler = Some(Arc::clone(&scheduler));
+    scheduler
+}
+
+/// The configured timeouts, in the milliseconds and states of the connection table.
+fn timeouts(config: ctl::config::Timeouts) -> Timeouts {
+    let most = Timeouts::MAX.as_millis() as u64;
+    let milliseconds = |span: ctl::config::TimeSpan| span.as_millis().min(most) as u32;
+    let fin = milliseconds(config.fin);
+    Timeouts {
+        half_open: milliseconds(config.syn),
+        established: milliseconds(config.established),
+        half_closed: fin.max(HALF_CLOSED),
+        closing: fin,
+        udp: milliseconds(config.udp),
+    }
+}
+
+/// The next hops that the configuration needs: gateways, and what leads to the backends.
+pub(super) fn needed_hops(snapshot: &Snapshot, config: &Config) -> HashSet<NextHop> {
+    let gateways = config.routes.iter().map(|route| route.via);
+    let backends = snapshot.backends().iter().flatten().filter(|backend| !backend.removed);
+    gateways
+        .chain(backends.map(|backend| backend.address))
+        .filter(|&address| !snapshot.is_local(address))
+        .filter_map(|address| snapshot.next_hop(address))
+        .take(super::neighbors::CAPACITY / 2)
+        .collect()
+}

@@ -1,0 +1,189 @@
+//! The control thread: everything that may block.
+//!
+//! One thread with a current-thread runtime owns the [`Balancer`](balancer::Balancer): it serves the API, hears the
+//! workers, resolves neighbours and publishes configurations. Nothing here runs on a worker's core, and workers never
+//! wait for it.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`balancer`] | all that changes, in one value |
+//! | [`model`], [`slots`] | services and backends as they run; the numbers that workers know them by |
+//! | [`build`] | from configuration and model to a snapshot |
+//! | [`publish`] | the channels to the workers |
+//! | [`neighbors`], [`frames`] | next hops: state machine, and the frames it sends |
+//! | [`stats`], [`objects`], [`metrics`] | what the API shows |
+//! | [`api`], [`server`], [`socket`] | HTTP |
+//! | [`daemon`] | start and stop, on DPDK ports |
+
+mod api;
+pub mod balancer;
+mod build;
+mod changes;
+#[cfg(feature = "dpdk")]
+pub mod daemon;
+pub mod device;
+mod frames;
+pub mod memory;
+mod metrics;
+pub mod model;
+pub mod neighbors;
+mod objects;
+pub mod publish;
+mod server;
+pub mod slots;
+pub mod socket;
+mod stats;
+
+use api::{Refusal, refuse};
+use axum::http::StatusCode;
+use balancer::{Applied, Balancer};
+use ctl::config::{Config, ConfigError};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Between two looks at what workers have to say: while something is going on, and at most.
+const LIVELY: Duration = Duration::from_millis(1);
+const QUIET: Duration = Duration::from_millis(5);
+/// How long workers may take to use a new snapshot.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The balancer as requests share it. They all run on the control thread; the lock is never held over a wait.
+#[derive(Debug)]
+pub struct Control {
+    balancer: Mutex<Balancer>,
+    /// One change at a time.
+    changing: tokio::sync::Mutex<()>,
+    /// One listing at a time.
+    listing: tokio::sync::Mutex<()>,
+}
+
+impl Control {
+    pub fn new(balancer: Balancer) -> Arc<Self> {
+        Arc::new(Self {
+            balancer: Mutex::new(balancer),
+            changing: tokio::sync::Mutex::default(),
+            listing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The balancer, for as long as nothing is waited for.
+    pub fn balancer(&self) -> MutexGuard<'_, Balancer> {
+        self.balancer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
+    async fn listing_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.listing.lock().await
+    }
+
+    /// Puts a configuration in force, without waiting for the workers.
+    async fn apply(&self, config: Config) -> Result<Applied, Vec<ConfigError>> {
+        let _turn = self.turn().await;
+        let file = config.origin.file().to_owned();
+        let applied = self.balancer().apply(config)?;
+        let changes = if applied.changes.is_empty() { "nothing".into() } else { applied.changes.join("; ") };
+        tracing::info!("{file} applied as generation {}: {changes}", applied.generation);
+        for warning in &applied.warnings {
+            tracing::warn!("{warning}");
+        }
+        for notice in objects::unchecked(&self.balancer()) {
+            tracing::warn!("{notice}");
+        }
+        Ok(applied)
+    }
+
+    /// Waits until every worker uses `generation`.
+    async fn acknowledged(&self, generation: u32) -> Result<(), Refusal> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.balancer().is_acknowledged(generation) {
+            if Instant::now() >= deadline {
+                return Err(refuse(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("generation {generation} is published, but not in use by all workers"),
+                    format!("a worker did not take it up within {} seconds", PATIENCE.as_secs()),
+                    "look at \"sluicectl worker\"; it takes effect when the worker goes on",
+                ));
+            }
+            tokio::time::sleep(LIVELY).await;
+            self.balancer().poll();
+        }
+        Ok(())
+    }
+
+    /// SIGHUP: reads the file again; what is wrong with it is logged and changes nothing.
+    async fn reload(&self) {
+        let path = self.balancer().config_file.clone();
+        let result = match Config::load(&path) {
+            Ok(config) => self.apply(config).await.map(drop),
+            Err(errors) => Err(errors),
+        };
+        if let Err(errors) = result {
+            tracing::error!("{} was not applied and nothing was changed", path.display());
+            for error in errors {
+                tracing::error!("{error}");
+            }
+        }
+    }
+}
+
+/// Runs the control plane until SIGTERM or SIGINT, or until `stop` is done.
+///
+/// # Errors
+/// What keeps it from starting, in words.
+pub async fn run(
+    control: Arc<Control>,
+    listener: UnixListener,
+    metrics: Option<SocketAddr>,
+    ready: impl FnOnce(),
+    stop: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("the control thread cannot start: {error}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
+    let metrics = match metrics {
+        Some(address) => Some(server::bind_metrics(address).await?),
+        None => None,
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(poll(Arc::clone(&control)));
+    let generation = control.balancer().generation();
+    if control.acknowledged(generation).await.is_err() {
+        return Err("the workers do not take up their configuration; see the lines above".into());
+    }
+    tasks.spawn(server::serve_socket(Arc::clone(&control), listener));
+    if let Some(listener) = metrics {
+        tasks.spawn(server::serve_metrics(Arc::clone(&control), listener));
+    }
+    let reloads = Arc::clone(&control);
+    tasks.spawn(async move {
+        while hangup.recv().await.is_some() {
+            reloads.reload().await;
+        }
+    });
+    ready();
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        () = stop => {}
+    }
+    tasks.abort_all();
+    Ok(())
+}
+
+/// Hears the workers, for ever.
+async fn poll(control: Arc<Control>) {
+    let mut pause = LIVELY;
+    loop {
+        let lively = control.balancer().poll();
+        pause = if lively { LIVELY } else { (pause + LIVELY).min(QUIET) };
+        tokio::time::sleep(pause).await;
+    }
+}

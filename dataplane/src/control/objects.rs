@@ -1,0 +1,187 @@
+//! The objects of the API, as they are right now.
+
+use super::balancer::Balancer;
+use super::model::{self, Admin};
+use super::stats::{self, Reader, Sum};
+use ctl::api::{Backend, HealthState, Link, Neighbor, Port, PortStats, Service, Status, Worker};
+use std::time::Instant;
+
+/// `GET /v1/status`
+pub(super) fn status(balancer: &Balancer) -> Status {
+    let reader = Reader::new(balancer);
+    let services = &balancer.model.services;
+    let backends = || services.iter().flat_map(|service| &service.backends);
+    let facts: Vec<_> = balancer.devices.iter().map(|device| device.facts()).collect();
+    let mut notices = balancer.notices.clone();
+    for (port, facts) in balancer.config.ports.iter().zip(&facts) {
+        notices.extend(facts.notices.iter().map(|notice| format!("port {}: {notice}", port.name)));
+    }
+    notices.extend(unchecked(balancer));
+    let connections_max = balancer.config.runtime.max_connections;
+    Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        dpdk_version: balancer.engine.clone(),
+        pid: std::process::id(),
+        uptime_seconds: balancer.started.elapsed().as_secs_f64(),
+        generation: balancer.links.acknowledged(),
+        config_file: balancer.config_file.display().to_string(),
+        workers: balancer.links.len() as u64,
+        ports: balancer.config.ports.len() as u64,
+        ports_up: facts.iter().filter(|facts| facts.link == Link::Up).count() as u64,
+        services: services.len() as u64,
+        services_down: services.iter().filter(|service| service.candidates.is_empty()).count() as u64,
+        backends: backends().count() as u64,
+        backends_up: backends().filter(|backend| backend.admin == Admin::Enabled).count() as u64,
+        connections_active: reader.sum(|worker| &worker.connections_active),
+        connections_max: u64::from(connections_max) * balancer.links.len() as u64,
+        rx_packets: reader.sum(|worker| &worker.rx_packets),
+        tx_packets: reader.sum(|worker| &worker.tx_packets),
+        dropped_packets: reader.dropped(),
+        notices,
+    }
+}
+
+/// One line for each service whose `[service.health]` has no effect.
+pub(super) fn unchecked(balancer: &Balancer) -> impl Iterator<Item = String> {
+    balancer.config.services.iter().filter(|service| service.health.is_some()).map(|service| {
+        format!(
+            "service {:?}: health checks are not run by this version; its backends count as up",
+            service.name
+        )
+    })
+}
+
+/// `GET /v1/services`
+pub(super) fn services(balancer: &Balancer) -> Vec<Service> {
+    let reader = Reader::new(balancer);
+    balancer.model.services.iter().map(|one| service(balancer, &reader, one)).collect()
+}
+
+/// `GET /v1/services/{name}`
+pub(super) fn service(balancer: &Balancer, reader: &Reader, service: &model::Service) -> Service {
+    let Sum { active, totals } = reader.service(balancer, service);
+    Service {
+        name: service.config.name.clone(),
+        vip: service.config.vip,
+        ports: service.config.ports,
+        protocol: service.config.protocol,
+        mode: service.config.mode,
+        tunnel: service.config.tunnel,
+        scheduler: service.config.scheduler,
+        affinity: service.config.affinity,
+        connections_active: active,
+        connections_total: totals.connections_total,
+        packets_in: totals.packets_in,
+        bytes_in: totals.bytes_in,
+        packets_out: totals.packets_out,
+        bytes_out: totals.bytes_out,
+        backends: service.backends.iter().map(|one| backend(balancer, reader, service, one)).collect(),
+    }
+}
+
+/// One backend of `service`.
+pub(super) fn backend(
+    balancer: &Balancer,
+    reader: &Reader,
+    service: &model::Service,
+    backend: &model::Backend,
+) -> Backend {
+    let Sum { active, totals } = reader.backend(balancer, backend);
+    let drain_remaining_seconds = match backend.admin {
+        Admin::Draining { deadline: Some(deadline), .. } => {
+            Some(deadline.saturating_duration_since(Instant::now()).as_secs_f64())
+        }
+        _ => None,
+    };
+    Backend {
+        service: service.config.name.clone(),
+        address: backend.config.address.to_string(),
+        admin: backend.admin.state(),
+        health: HealthState::Up,
+        health_checked: false,
+        health_detail: stats::UNCHECKED.into(),
+        weight: backend.weight,
+        tier: backend.config.tier,
+        connections_active: active,
+        connections_total: totals.connections_total,
+        packets_in: totals.packets_in,
+        bytes_in: totals.bytes_in,
+        packets_out: totals.packets_out,
+        bytes_out: totals.bytes_out,
+        drain_remaining_seconds,
+    }
+}
+
+/// `GET /v1/workers`
+pub(super) fn workers(balancer: &Balancer) -> Vec<Worker> {
+    let connections_max = u64::from(balancer.config.runtime.max_connections);
+    let worker = |link: &super::publish::Link| {
+        let counters = &link.counters;
+        let (keys, displaced) = (counters.index_keys.get(), counters.index_displaced.get());
+        Worker {
+            cpu: link.cpu,
+            generation: counters.generation.get(),
+            busy_ratio: link.busy_ratio(),
+            rx_packets: counters.rx_packets.get(),
+            tx_packets: counters.tx_packets.get(),
+            forwarded_packets: counters.forwarded.get(),
+            consumed_packets: counters.consumed.get(),
+            punted_packets: counters.punted.get(),
+            held_packets: counters.held.get(),
+            generated_packets: counters.generated.get(),
+            dropped_packets: counters.dropped_total(),
+            connections_active: counters.connections_active.get(),
+            connections_max,
+            connections_total: counters.connections_total.get(),
+            table_load_ratio: keys as f64 / counters.index_slots.get().max(1) as f64,
+            // A key is in its first bucket or its second.
+            table_probe_mean: 1.0 + displaced as f64 / keys.max(1) as f64,
+            table_probe_max: if displaced > 0 { 2 } else { 1 },
+            evictions: counters.evictions.get(),
+            handoffs: counters.handoffs.get(),
+            handoffs_in: counters.handoffs_in.get(),
+            memory_bytes: counters.table_bytes.get(),
+        }
+    };
+    balancer.links.iter().map(worker).collect()
+}
+
+/// `GET /v1/ports`
+pub(super) fn ports(balancer: &Balancer) -> Vec<Port> {
+    let ports = balancer.config.ports.iter().zip(&balancer.devices).zip(balancer.snapshot.ports());
+    ports
+        .map(|((config, device), port)| {
+            let facts = device.facts();
+            Port {
+                name: config.name.clone(),
+                device: config.device.clone(),
+                driver: facts.driver,
+                mac: port.mac.to_string(),
+                link: facts.link,
+                link_mbps: facts.link_mbps,
+                mtu_bytes: port.mtu,
+                addresses: port.addresses.clone(),
+                numa_node: facts.numa_node,
+                queues: facts.queues,
+                rss: facts.rss,
+                offloads: facts.offloads,
+                notices: facts.notices,
+                counters: PortStats { name: config.name.clone(), ..device.counters() },
+            }
+        })
+        .collect()
+}
+
+/// `GET /v1/neighbors`
+pub(super) fn neighbors(balancer: &Balancer) -> Vec<Neighbor> {
+    let rows = balancer.neighbors.rows(balancer.now());
+    rows.into_iter()
+        .map(|row| Neighbor {
+            port: balancer.port_name(row.hop.port).to_owned(),
+            address: row.hop.address,
+            mac: row.mac.map(|mac| mac.to_string()),
+            state: row.state,
+            age_seconds: row.age as f64 / 1000.0,
+        })
+        .collect()
+}

@@ -1,0 +1,178 @@
+//! The control thread's ends of the channels to the workers.
+
+use super::neighbors::Millis;
+use crate::counters::WorkerCounters;
+use crate::pipeline::Notice;
+use crate::snapshot::Snapshot;
+use crate::worker::{Command, ControlEnd, Event, Frame, Listing};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Commands kept for a worker that does not keep up; frames beyond are not sent, all else is kept.
+const BACKLOG: usize = 4096;
+/// Events taken from one worker in one go.
+const EVENTS: usize = 1024;
+/// Time between two readings of how busy a worker is.
+const SAMPLE: Millis = 1000;
+
+/// The channel to one worker, and what it is known by.
+#[derive(Debug)]
+pub struct Link {
+    pub cpu: u16,
+    pub counters: Arc<WorkerCounters>,
+    control: ControlEnd,
+    backlog: VecDeque<Command>,
+    /// Listings asked for and answered; answers come in order.
+    listings_asked: u64,
+    listings_answered: u64,
+    listing: Option<Box<Listing>>,
+    busy: Busy,
+}
+
+/// The last reading of the cycle counters, and what followed from it.
+#[derive(Debug, Default)]
+struct Busy {
+    at: Millis,
+    busy: u64,
+    total: u64,
+    ratio: f64,
+}
+
+impl Link {
+    pub fn new(cpu: u16, counters: Arc<WorkerCounters>, control: ControlEnd) -> Self {
+        Self {
+            cpu,
+            counters,
+            control,
+            backlog: VecDeque::new(),
+            listings_asked: 0,
+            listings_answered: 0,
+            listing: None,
+            busy: Busy::default(),
+        }
+    }
+
+    /// Sends a command, now or once there is room.
+    fn send(&mut self, command: Command) {
+        if self.backlog.is_empty() {
+            if let Err(command) = self.control.send(command) {
+                self.backlog.push_back(command);
+            }
+        } else if self.backlog.len() < BACKLOG || !matches!(command, Command::Transmit { .. }) {
+            self.backlog.push_back(command);
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some(command) = self.backlog.pop_front() {
+            if let Err(command) = self.control.send(command) {
+                self.backlog.push_front(command);
+                break;
+            }
+        }
+    }
+
+    /// The share of time spent on packets in the last second or so.
+    pub fn busy_ratio(&self) -> f64 {
+        self.busy.ratio
+    }
+
+    fn sample(&mut self, now: Millis) {
+        if now.saturating_sub(self.busy.at) < SAMPLE {
+            return;
+        }
+        let (busy, total) = (self.counters.busy_cycles.get(), self.counters.total_cycles.get());
+        let passed = total.wrapping_sub(self.busy.total);
+        let share = busy.wrapping_sub(self.busy.busy) as f64 / passed.max(1) as f64;
+        self.busy = Busy { at: now, busy, total, ratio: share.clamp(0.0, 1.0) };
+    }
+}
+
+/// All workers.
+#[derive(Debug)]
+pub struct Links(Vec<Link>);
+
+impl Links {
+    pub fn new(links: Vec<Link>) -> Self {
+        Self(links)
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Link> {
+        self.0.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Every worker's counters.
+    pub fn counters(&self) -> Vec<Arc<WorkerCounters>> {
+        self.0.iter().map(|link| Arc::clone(&link.counters)).collect()
+    }
+
+    /// The newest generation that every worker uses.
+    pub fn acknowledged(&self) -> u64 {
+        self.0.iter().map(|link| link.counters.generation.get()).min().unwrap_or(0)
+    }
+
+    pub fn publish(&mut self, snapshot: &Arc<Snapshot>) {
+        for link in &mut self.0 {
+            link.send(Command::Publish(Arc::clone(snapshot)));
+        }
+    }
+
+    pub fn neighbor(&mut self, hop: crate::route::NextHop, mac: Option<crate::wire::ethernet::Mac>) {
+        for link in &mut self.0 {
+            link.send(Command::Neighbor { hop, mac });
+        }
+    }
+
+    /// Has a frame sent, by the first worker.
+    pub fn transmit(&mut self, port: crate::route::PortId, frame: Frame) {
+        if let Some(link) = self.0.first_mut() {
+            link.send(Command::Transmit { port, frame });
+        }
+    }
+
+    /// Takes what workers have to say, frees snapshots that they use no more, and returns the notices.
+    pub fn poll(&mut self, now: Millis, notices: &mut Vec<Notice>) {
+        for link in &mut self.0 {
+            link.flush();
+            link.sample(now);
+            for _ in 0..EVENTS {
+                match link.control.receive() {
+                    None => break,
+                    Some(Event::Notice(notice)) => notices.push(notice),
+                    Some(Event::Retired(snapshot)) => drop(snapshot),
+                    Some(Event::Listed(listing)) => {
+                        link.listings_answered += 1;
+                        link.listing = Some(listing);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks every worker for connections; [`Links::listed`] has the answers some time later. An earlier question's
+    /// answer is lost.
+    pub fn ask_listing(&mut self, make: impl Fn() -> Listing) {
+        for link in &mut self.0 {
+            link.listing = None;
+            link.listings_asked += 1;
+            link.send(Command::List(Box::new(make())));
+        }
+    }
+
+    /// The answers, by worker, once all are there.
+    pub fn listed(&mut self) -> Option<Vec<Box<Listing>>> {
+        let complete = |link: &Link| link.listings_answered == link.listings_asked && link.listing.is_some();
+        self.0
+            .iter()
+            .all(complete)
+            .then(|| self.0.iter_mut().filter_map(|link| link.listing.take()).collect())
+    }
+}
