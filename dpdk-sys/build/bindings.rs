@@ -14,6 +14,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_dev_probe",
     "rte_dev_remove",
     "rte_eal_cleanup",
+    "rte_eal_get_runtime_dir",
     "rte_eal_has_hugepages",
     "rte_eal_hotplug_add",
     "rte_eal_hotplug_remove",
