@@ -108,7 +108,7 @@ sluice_bin_dir() {
   printf '%s\n' "${SLUICE_BIN:-${CARGO_TARGET_DIR:-$SLUICE_ROOT/target}/release}"
 }
 
-# build_release: the release binaries, quietly unless it fails. SLUICE_BIN names ready-made ones instead.
+# build_release: the release binaries, quietly unless it fails (status 1). SLUICE_BIN names ready-made ones instead.
 build_release() {
   if [[ -n ${SLUICE_BIN:-} ]]; then
     step build "none: using $SLUICE_BIN"
@@ -121,7 +121,8 @@ build_release() {
   log=$TEMP_FILE
   if ! run env -C "$SLUICE_ROOT" cargo build --release --locked --color never >"$log" 2>&1; then
     tail -n 40 "$log" >&2
-    die 'the build failed; the lines above are its last.'
+    printf '%serror:%s the build failed; the lines above are its last.\n' "$C_RED" "$C_OFF" >&2
+    return 1
   fi
   note "done in $(seconds_since "$start")"
 }

@@ -32,14 +32,19 @@ for _ in range(args.flows):
     sockets.append(s)
 
 
+exchanged = 0
+
+
 def exchange(s, data):
+    global exchanged
     s.sendto(data, (args.vip, args.port))
     try:
         answer, peer = s.recvfrom(65535)
     except socket.timeout:
-        sys.exit(f"no answer to {len(data)} bytes")
+        sys.exit(f"no answer to {len(data)} bytes from port {s.getsockname()[1]}, after {exchanged} exchanges")
     if peer[:2] != (args.vip, args.port):
         sys.exit(f"answer to {len(data)} bytes came from {peer[:2]}, not from the VIP")
+    exchanged += 1
     return answer
 
 
