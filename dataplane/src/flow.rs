@@ -3,6 +3,7 @@
 //! Keys hold addresses and ports as they stand in the packet (network byte order), so that building one is a few loads
 //! and rewriting a packet from one is a few stores.
 
+use crate::wire::checksum::PartSum;
 use crate::wire::{ipv4, ipv6};
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -61,6 +62,11 @@ mod sealed {
     impl Sealed for super::V6Key {}
 }
 
+/// The stable hash of bytes that describe a flow or a backend: the same on every machine and in every version.
+pub fn stable_hash(bytes: &[u8], seed: u64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)
+}
+
 /// A flow's key in one address family. Sealed: keys are plain integers, for which zeroed memory is a value.
 pub trait FlowKey: sealed::Sealed + Copy + Eq + Debug + Default + Send + Sync + 'static {
     /// The keyed hash of the table: high bits name the bucket, low bits the tag.
@@ -73,12 +79,14 @@ pub trait FlowKey: sealed::Sealed + Copy + Eq + Debug + Default + Send + Sync + 
     fn protocol(&self) -> u8;
     fn source(&self) -> (IpAddr, u16);
     fn destination(&self) -> (IpAddr, u16);
-    /// The bytes that the keyed-by-configuration hash of Maglev covers: addresses, ports, protocol.
-    fn bytes(&self) -> arrayvec::ArrayVec<u8, 40>;
-    /// The addresses and ports alone, as they stand in the headers: 12 or 36 bytes, for checksums.
-    fn checksummed(&self) -> arrayvec::ArrayVec<u8, 36>;
-    /// The addresses alone: 8 or 32 bytes.
-    fn addresses(&self) -> arrayvec::ArrayVec<u8, 32>;
+    /// The hash of addresses, ports and protocol that must agree across balancers: keyed by configuration alone.
+    fn stable_hash(&self, seed: u64) -> u64;
+    /// Likewise, of the source address alone.
+    fn stable_source_hash(&self, seed: u64) -> u64;
+    /// What the addresses contribute to a checksum.
+    fn address_sum(&self) -> PartSum;
+    /// What the ports contribute to a checksum.
+    fn port_sum(&self) -> PartSum;
 }
 
 /// Ports and protocol as both families keep them: source port, destination port (network order), protocol, zeros.
@@ -168,16 +176,25 @@ impl FlowKey for V4Key {
         (Ipv4Addr::from(((self.addresses >> 32) as u32).to_le_bytes()).into(), destination_port(self.rest))
     }
 
-    fn bytes(&self) -> arrayvec::ArrayVec<u8, 40> {
-        self.checksummed().into_iter().chain([self.protocol()]).collect()
+    fn stable_hash(&self, seed: u64) -> u64 {
+        let mut bytes = [0; 13];
+        bytes[..8].copy_from_slice(&self.address_bytes());
+        bytes[8..].copy_from_slice(&self.rest.to_le_bytes()[..5]);
+        stable_hash(&bytes, seed)
     }
 
-    fn checksummed(&self) -> arrayvec::ArrayVec<u8, 36> {
-        self.address_bytes().into_iter().chain(self.port_bytes()).collect()
+    fn stable_source_hash(&self, seed: u64) -> u64 {
+        stable_hash(&self.address_bytes()[..4], seed)
     }
 
-    fn addresses(&self) -> arrayvec::ArrayVec<u8, 32> {
-        self.address_bytes().into_iter().collect()
+    #[inline(always)]
+    fn address_sum(&self) -> PartSum {
+        PartSum::default().word(self.addresses)
+    }
+
+    #[inline(always)]
+    fn port_sum(&self) -> PartSum {
+        PartSum::default().word(self.rest & 0xffff_ffff)
     }
 }
 
@@ -261,16 +278,27 @@ impl FlowKey for V6Key {
         (v6_address(self.destination), destination_port(self.rest))
     }
 
-    fn bytes(&self) -> arrayvec::ArrayVec<u8, 40> {
-        self.checksummed().into_iter().chain([self.protocol()]).collect()
+    fn stable_hash(&self, seed: u64) -> u64 {
+        let mut bytes = [0; 37];
+        bytes[..32].copy_from_slice(&self.address_bytes());
+        bytes[32..].copy_from_slice(&self.rest.to_le_bytes()[..5]);
+        stable_hash(&bytes, seed)
     }
 
-    fn checksummed(&self) -> arrayvec::ArrayVec<u8, 36> {
-        self.address_bytes().into_iter().chain(self.port_bytes()).collect()
+    fn stable_source_hash(&self, seed: u64) -> u64 {
+        stable_hash(&self.address_bytes()[..16], seed)
     }
 
-    fn addresses(&self) -> arrayvec::ArrayVec<u8, 32> {
-        self.address_bytes().into_iter().collect()
+    #[inline(always)]
+    fn address_sum(&self) -> PartSum {
+        let [a, b] = self.source;
+        let [c, d] = self.destination;
+        PartSum::default().word(a).word(b).word(c).word(d)
+    }
+
+    #[inline(always)]
+    fn port_sum(&self) -> PartSum {
+        PartSum::default().word(self.rest & 0xffff_ffff)
     }
 }
 

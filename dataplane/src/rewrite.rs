@@ -17,17 +17,18 @@ pub trait Rewrite: FlowKey {
     /// from the start of the frame; the deltas are those of [`deltas`].
     fn rewrite(frame: &mut [u8], l4: usize, to: &Self, header: Delta, transport: Delta);
 
-    /// Change of the IP header's checksum when the flow `from` becomes `to`, the hop included; zero where there is
-    /// none.
-    fn header_delta(from: &Self, to: &Self) -> Delta;
+    /// What the hop contributes to the change of the IP header's checksum.
+    const HOP_DELTA: Delta;
 }
 
 /// The checksum changes of a connection: of the header and of the transport, each towards the backend and back.
 pub fn deltas<K: Rewrite>(keys: &[K; 2]) -> ([Delta; 2], [Delta; 2]) {
-    let out = [keys[1].reversed(), keys[0].reversed()];
-    let header = [K::header_delta(&keys[0], &out[0]), K::header_delta(&keys[1], &out[1])];
-    let transport = Delta::replace(&keys[0].checksummed(), &out[0].checksummed());
-    (header, [transport, transport.inverse()])
+    // Towards the backend a packet becomes the reverse of the reply's key, whose sums are the same.
+    let addresses = [keys[0].address_sum(), keys[1].address_sum()];
+    let ports = [keys[0].port_sum(), keys[1].port_sum()];
+    let header = Delta::between(addresses[0], addresses[1]);
+    let transport = Delta::between(addresses[0].and(ports[0]), addresses[1].and(ports[1]));
+    ([header.and(K::HOP_DELTA), header.inverse().and(K::HOP_DELTA)], [transport, transport.inverse()])
 }
 
 /// Rewrites a packet of `entry` going in `direction`.
@@ -64,6 +65,8 @@ fn transport(frame: &mut [u8], l4: usize, ports: [u8; 4], protocol: u8, delta: D
 }
 
 impl Rewrite for V4Key {
+    const HOP_DELTA: Delta = Delta::HOP;
+
     #[inline(always)]
     fn decrement_hop_limit(frame: &mut [u8]) {
         let Some(ip) = frame.get_mut(L3..).and_then(|rest| rest.first_chunk_mut::<{ ipv4::LEN }>()) else {
@@ -85,13 +88,12 @@ impl Rewrite for V4Key {
         ip[ipv4::at::SOURCE..].copy_from_slice(&to.address_bytes());
         transport(frame, l4, to.port_bytes(), to.protocol(), transport_delta);
     }
-
-    fn header_delta(from: &Self, to: &Self) -> Delta {
-        Delta::replace(&from.address_bytes(), &to.address_bytes()).and(Delta::HOP)
-    }
 }
 
 impl Rewrite for V6Key {
+    // No checksum in the header, so no change to it either.
+    const HOP_DELTA: Delta = Delta(0);
+
     #[inline(always)]
     fn decrement_hop_limit(frame: &mut [u8]) {
         if let Some(hops) = frame.get_mut(L3 + ipv6::at::HOP_LIMIT) {
@@ -107,10 +109,5 @@ impl Rewrite for V6Key {
         ip[ipv6::at::HOP_LIMIT] = ip[ipv6::at::HOP_LIMIT].wrapping_sub(1);
         ip[ipv6::at::SOURCE..].copy_from_slice(&to.address_bytes());
         transport(frame, l4, to.port_bytes(), to.protocol(), transport_delta);
-    }
-
-    fn header_delta(_: &Self, _: &Self) -> Delta {
-        // No checksum in the IPv6 header.
-        Delta::default()
     }
 }

@@ -23,24 +23,71 @@ pub struct Route {
 
 /// All routes, longest prefix first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RouteTable(Vec<Route>);
+pub struct RouteTable {
+    v4: Vec<Masked<u32>>,
+    v6: Vec<Masked<u128>>,
+}
+
+/// A route whose prefix is ready to be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Masked<T> {
+    network: T,
+    mask: T,
+    port: PortId,
+    via: Option<IpAddr>,
+}
 
 impl RouteTable {
     pub fn new(mut routes: Vec<Route>) -> Self {
         // Stable: of equal prefixes the first wins, on-link ones before gateways.
         routes.sort_by_key(|route| (std::cmp::Reverse(route.to.length()), route.via.is_some()));
-        Self(routes)
+        let mut table = Self::default();
+        for Route { to, port, via } in routes {
+            let length = u32::from(to.length());
+            match to.address() {
+                IpAddr::V4(network) => {
+                    let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+                    table.v4.push(Masked { network: u32::from(network), mask, port, via });
+                }
+                IpAddr::V6(network) => {
+                    let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+                    table.v6.push(Masked { network: u128::from(network), mask, port, via });
+                }
+            }
+        }
+        table
+    }
+
+    /// Port and gateway of the longest matching prefix for which `wanted` holds.
+    #[inline]
+    fn find(
+        &self,
+        destination: IpAddr,
+        wanted: impl Fn(Option<IpAddr>) -> bool,
+    ) -> Option<(PortId, Option<IpAddr>)> {
+        fn search<T: Copy + PartialEq + std::ops::BitAnd<Output = T>>(
+            routes: &[Masked<T>],
+            address: T,
+            wanted: impl Fn(Option<IpAddr>) -> bool,
+        ) -> Option<(PortId, Option<IpAddr>)> {
+            let route = routes.iter().find(|r| address & r.mask == r.network && wanted(r.via))?;
+            Some((route.port, route.via))
+        }
+        match destination {
+            IpAddr::V4(address) => search(&self.v4, u32::from(address), wanted),
+            IpAddr::V6(address) => search(&self.v6, u128::from(address), wanted),
+        }
     }
 
     /// The next hop towards `destination`.
     pub fn resolve(&self, destination: IpAddr) -> Option<NextHop> {
-        let route = self.0.iter().find(|route| route.to.contains(destination))?;
-        Some(NextHop { port: route.port, address: route.via.unwrap_or(destination) })
+        let (port, via) = self.find(destination, |_| true)?;
+        Some(NextHop { port, address: via.unwrap_or(destination) })
     }
 
     /// The port on whose link `address` is.
     pub fn on_link(&self, address: IpAddr) -> Option<PortId> {
-        self.0.iter().find(|route| route.via.is_none() && route.to.contains(address)).map(|route| route.port)
+        self.find(address, |via| via.is_none()).map(|(port, _)| port)
     }
 }
 

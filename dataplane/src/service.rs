@@ -37,7 +37,8 @@ pub fn protocol_number(protocol: Protocol) -> u8 {
 #[derive(Debug, Default)]
 pub struct ServiceTable {
     /// The usual case in one probe: a single address and a single port.
-    exact: FastMap<(IpAddr, u16, u8), u32>,
+    exact_v4: FastMap<u64, u32>,
+    exact_v6: FastMap<(u128, u64), u32>,
     /// By prefix length, longest first, per family.
     v4: Vec<(u8, FastMap<IpAddr, Vec<Range>>)>,
     v6: Vec<(u8, FastMap<IpAddr, Vec<Range>>)>,
@@ -57,7 +58,13 @@ impl ServiceTable {
         for (index, service) in services.iter().enumerate() {
             let number = protocol_number(service.protocol);
             if let (true, Some(port)) = (service.vip.is_host(), service.ports.single()) {
-                table.exact.insert((service.vip.address(), port, number), index as u32);
+                let rest = u64::from(port) << 8 | u64::from(number);
+                match service.vip.address() {
+                    IpAddr::V4(vip) => {
+                        table.exact_v4.insert(u64::from(u32::from(vip)) << 24 | rest, index as u32)
+                    }
+                    IpAddr::V6(vip) => table.exact_v6.insert((u128::from(vip), rest), index as u32),
+                };
             }
             let lengths = if service.vip.is_ipv6() { &mut table.v6 } else { &mut table.v4 };
             let length = service.vip.length();
@@ -84,7 +91,12 @@ impl ServiceTable {
 
     /// Position of the service for packets to `address` and `port`.
     pub fn find(&self, protocol: u8, address: IpAddr, port: u16) -> Option<u32> {
-        if let Some(&service) = self.exact.get(&(address, port, protocol)) {
+        let rest = u64::from(port) << 8 | u64::from(protocol);
+        let exact = match address {
+            IpAddr::V4(vip) => self.exact_v4.get(&(u64::from(u32::from(vip)) << 24 | rest)),
+            IpAddr::V6(vip) => self.exact_v6.get(&(u128::from(vip), rest)),
+        };
+        if let Some(&service) = exact {
             return Some(service);
         }
         self.prefixes(address).find_map(|ranges| {
@@ -138,6 +150,11 @@ impl Hasher for FoldHasher {
 
     fn write_u64(&mut self, value: u64) {
         self.mix(value);
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        self.mix(value as u64);
+        self.mix((value >> 64) as u64);
     }
 
     fn write_usize(&mut self, value: usize) {

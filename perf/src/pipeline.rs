@@ -22,7 +22,7 @@ use std::time::Instant;
 const BURSTS: usize = 16;
 
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Connections
     #[arg(long, default_value_t = 1000)]
     flows: u32,
@@ -50,7 +50,7 @@ pub struct Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub(crate) enum Mode {
     Nat,
     Dsr,
 }
@@ -130,7 +130,7 @@ struct Bench {
     now: u32,
 }
 
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.flows > 0 && options.runs > 0, "there must be something to measure");
     if !core_affinity::set_for_current(core_affinity::CoreId { id: options.cpu }) {
         bail!("cannot run on CPU {}", options.cpu);

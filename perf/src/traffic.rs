@@ -8,46 +8,46 @@ use dataplane::wire::{ipv4, ipv6, protocol, udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Length of a minimum frame for IPv4, without its frame check sequence, as the field counts "64-byte frames".
-pub const FRAME_V4: usize = 60;
+pub(crate) const FRAME_V4: usize = 60;
 /// Headers of IPv6 and UDP with a little payload.
-pub const FRAME_V6: usize = 80;
+pub(crate) const FRAME_V6: usize = 80;
 
-pub const WAN: PortId = 0;
-pub const LAN: PortId = 1;
-pub const MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
-pub const PEER: Mac = Mac([2, 0, 0, 0, 0xaa, 1]);
+pub(crate) const WAN: PortId = 0;
+pub(crate) const LAN: PortId = 1;
+pub(crate) const MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
+pub(crate) const PEER: Mac = Mac([2, 0, 0, 0, 0xaa, 1]);
 /// Backends of the one service.
-pub const BACKENDS: u8 = 16;
-pub const SERVICE_PORT: u16 = 80;
-pub const BACKEND_PORT: u16 = 8080;
+pub(crate) const BACKENDS: u8 = 16;
+pub(crate) const SERVICE_PORT: u16 = 80;
+pub(crate) const BACKEND_PORT: u16 = 8080;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Family {
+pub(crate) enum Family {
     V4,
     V6,
 }
 
 /// The order in which flows send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Order {
+pub(crate) enum Order {
     Random,
     Sequential,
 }
 
 /// Numbers of flows, one packet after another.
 #[derive(Debug)]
-pub struct Flows {
+pub(crate) struct Flows {
     count: u64,
     order: Order,
     state: u64,
 }
 
 impl Flows {
-    pub fn new(count: u32, order: Order) -> Self {
+    pub(crate) fn new(count: u32, order: Order) -> Self {
         Self { count: u64::from(count), order, state: 0x9e37_79b9_7f4a_7c15 }
     }
 
-    pub fn next(&mut self) -> u32 {
+    pub(crate) fn next(&mut self) -> u32 {
         match self.order {
             Order::Sequential => {
                 self.state = (self.state + 1) % self.count;
@@ -66,7 +66,7 @@ impl Flows {
 }
 
 /// The client of flow `n`: addresses of 198.18.0.0/15 (RFC 2544) or 2001:db8::/32, 32,768 ports each.
-pub fn client(n: u32, family: Family) -> (IpAddr, u16) {
+pub(crate) fn client(n: u32, family: Family) -> (IpAddr, u16) {
     let port = 1024 + (n & 0x7fff) as u16;
     let host = n >> 15;
     match family {
@@ -75,14 +75,14 @@ pub fn client(n: u32, family: Family) -> (IpAddr, u16) {
     }
 }
 
-pub fn vip(family: Family) -> IpAddr {
+pub(crate) fn vip(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(192, 0, 2, 10).into(),
         Family::V6 => Ipv6Addr::from(0x2001_0db8_000a_0000_0000_0000_0000_0010_u128).into(),
     }
 }
 
-pub fn backend(n: u8, family: Family) -> IpAddr {
+pub(crate) fn backend(n: u8, family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(10, 1, 0, 10 + n).into(),
         Family::V6 => Ipv6Addr::from(0x2001_0db8_0001_0000_0000_0000_0000_0010_u128 + u128::from(n)).into(),
@@ -90,7 +90,7 @@ pub fn backend(n: u8, family: Family) -> IpAddr {
 }
 
 /// Writes a UDP frame without a UDP checksum's worth of payload to sum: the payload is zero and its checksum right.
-pub fn write_frame(frame: &mut [u8], port: PortId, from: (IpAddr, u16), to: (IpAddr, u16)) {
+pub(crate) fn write_frame(frame: &mut [u8], port: PortId, from: (IpAddr, u16), to: (IpAddr, u16)) {
     let family = if from.0.is_ipv4() { ethertype::IPV4 } else { ethertype::IPV6 };
     let len = frame.len();
     let written = ethernet::emit(frame, MACS[usize::from(port)], PEER, family).and_then(|()| {
@@ -118,7 +118,7 @@ pub fn write_frame(frame: &mut [u8], port: PortId, from: (IpAddr, u16), to: (IpA
 }
 
 /// Two ports with one client gateway and [`BACKENDS`] backends, and no service yet.
-pub fn parts(family: Family) -> Parts {
+pub(crate) fn parts(family: Family) -> Parts {
     let port = |mac, address: &str| Port { mac, mtu: 1500, addresses: address.parse().into_iter().collect() };
     let (wan, lan, all, gateway) = match family {
         Family::V4 => ("10.0.0.2/24", "10.1.0.1/24", "0.0.0.0/0", "10.0.0.1"),

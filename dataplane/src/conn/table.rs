@@ -185,15 +185,30 @@ impl<K: FlowKey> Table<K> {
         &mut self.entries[id]
     }
 
+    /// Hashes of a connection's keys, for [`Table::insert`]; their buckets, and the entry that it will take, are on their
+    /// way into the cache from now on.
+    #[inline]
+    pub fn prepare(&self, keys: &[K; 2]) -> [u64; 2] {
+        let hashes = [self.hash(&keys[0]), self.hash(&keys[1])];
+        self.index.prefetch(hashes[0]);
+        self.index.prefetch(hashes[1]);
+        hashes
+    }
+
     /// Adds a connection whose forward key is not in the table; it expires `timeout` milliseconds after `now` unless
-    /// packets come.
-    pub fn insert(&mut self, entry: Entry<K>, now: Tick, timeout: u32) -> Result<usize, Full> {
-        let hashes = [self.hash(&entry.keys[0]), self.hash(&entry.keys[1])];
+    /// packets come. `hashes` are those of [`Table::prepare`].
+    pub fn insert(
+        &mut self,
+        entry: &Entry<K>,
+        hashes: [u64; 2],
+        now: Tick,
+        timeout: u32,
+    ) -> Result<usize, Full> {
         if !entry.one_way && self.find(hashes[1], &entry.keys[1]).is_some() {
             return Err(Full::ReplyKeyTaken);
         }
         let id = self.allocate().ok_or(Full::NoRoom)?;
-        self.entries[id] = entry;
+        self.entries[id] = *entry;
         if !self.index_insert(hashes[0], Handle::new(id as u32, Direction::Forward)) {
             self.release(id);
             return Err(Full::NoRoom);
@@ -348,16 +363,21 @@ mod tests {
         }
     }
 
+    fn insert(table: &mut Table<V4Key>, entry: Entry<V4Key>, now: Tick, timeout: u32) -> Result<usize, Full> {
+        let hashes = table.prepare(&entry.keys);
+        table.insert(&entry, hashes, now, timeout)
+    }
+
     #[test]
     fn full_table_evicts_the_unconfirmed_and_never_the_established() {
         let mut table = Table::<V4Key>::new(100, secret(), false).unwrap();
         for n in 0..100 {
-            let id = table.insert(entry(n, false), 0, 1000).unwrap();
+            let id = insert(&mut table, entry(n, false), 0, 1000).unwrap();
             if n % 2 == 0 {
                 table.set_state(id, State::UdpEstablished, 0, 1000);
             }
         }
-        assert_eq!(table.insert(entry(100, false), 0, 1000), Err(Full::NoRoom));
+        assert_eq!(insert(&mut table, entry(100, false), 0, 1000), Err(Full::NoRoom));
         let mut evicted = 0;
         // A search is bounded, so not each finds one.
         for _ in 0..200 {
@@ -380,12 +400,12 @@ mod tests {
         let mut table = Table::<V4Key>::new(50, secret(), false).unwrap();
         let mut next = 0;
         for _ in 0..50 {
-            table.insert(entry(next, false), 0, 1000).unwrap();
+            insert(&mut table, entry(next, false), 0, 1000).unwrap();
             next += 1;
         }
         for round in 0..200u16 {
             assert_eq!(table.evict().unwrap().keys, entry(round, false).keys);
-            table.insert(entry(next, false), 0, 1000).unwrap();
+            insert(&mut table, entry(next, false), 0, 1000).unwrap();
             next += 1;
         }
     }
@@ -394,20 +414,20 @@ mod tests {
     fn two_connections_cannot_share_a_reply_key() {
         let mut table = Table::<V4Key>::new(10, secret(), false).unwrap();
         let first = entry(1, false);
-        table.insert(first, 0, 1000).unwrap();
+        insert(&mut table, first, 0, 1000).unwrap();
         let mut second = entry(2, false);
         second.keys[1] = first.keys[1];
-        assert_eq!(table.insert(second, 0, 1000), Err(Full::ReplyKeyTaken));
+        assert_eq!(insert(&mut table, second, 0, 1000), Err(Full::ReplyKeyTaken));
         assert_eq!(table.len(), 1);
         second.one_way = true;
-        assert!(table.insert(second, 0, 1000).is_ok());
+        assert!(insert(&mut table, second, 0, 1000).is_ok());
     }
 
     #[test]
     fn fills_to_capacity_with_both_keys() {
         let mut table = Table::<V4Key>::new(60_000, secret(), false).unwrap();
         for n in 0..60_000 {
-            table.insert(entry(n, false), 0, 1000).unwrap();
+            insert(&mut table, entry(n, false), 0, 1000).unwrap();
         }
         let stats = table.index_stats();
         assert_eq!(stats.keys, 120_000);
@@ -454,7 +474,7 @@ mod tests {
                         let present = table.find(table.hash(&new.keys[0]), &new.keys[0]).is_some();
                         prop_assert_eq!(present, model.contains_key(&n));
                         if !present {
-                            let result = table.insert(new, now, TIMEOUTS.of(State::UdpNew));
+                            let result = insert(&mut table, new, now, TIMEOUTS.of(State::UdpNew));
                             prop_assert_eq!(result.is_ok(), model.len() < CAPACITY);
                             if result.is_ok() {
                                 model.insert(n, (one_way, State::UdpNew, now));

@@ -6,7 +6,7 @@ use super::{Context, Shared, forget};
 use crate::conn::{Class, Direction, Entry, Full, State, Table};
 use crate::packet::Packet;
 use crate::rewrite::{self, Rewrite};
-use crate::scheduler::{Cursor, stable_hash};
+use crate::scheduler::Cursor;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::protocol;
 use crate::wire::tcp::flag;
@@ -15,35 +15,163 @@ use ctl::config::Mode;
 /// Backends tried when one already has a connection from the client's address and port.
 const ATTEMPTS: u64 = 4;
 
-/// Decides for a packet that belongs to no connection of this worker.
-#[inline(never)]
-pub(super) fn decide<K: Rewrite, P: Packet>(
-    table: &mut Table<K>,
+/// What becomes of a packet that belongs to no connection of this worker, before the table is touched.
+pub(super) enum Plan<K> {
+    /// Nothing that needs the table.
+    Settled(Verdict),
+    /// A connection to be entered.
+    Connect(Proposal<K>),
+}
+
+/// A connection that is about to be made.
+pub(super) struct Proposal<K> {
+    entry: Entry<K>,
+    hashes: [u64; 2],
+    /// Position of the service.
+    service: u32,
+    /// Stable hash of the flow.
+    flow_hash: u64,
+    timeout: u32,
+}
+
+/// Decides which service, worker and backend a first packet is for.
+pub(super) fn plan<K: Rewrite>(
+    table: &Table<K>,
     shared: &mut Shared,
     arrival: Context<'_>,
     parsed: &Parsed<K>,
-    packet: &mut P,
-) -> Verdict {
+) -> Plan<K> {
     let (client, target) = (parsed.key.source(), parsed.key.destination());
-    let number = parsed.key.protocol();
-    let Some(index) = arrival.snapshot.find_service(number, target.0, target.1) else {
+    let Some(index) = arrival.snapshot.find_service(parsed.key.protocol(), target.0, target.1) else {
         // Not to a service: perhaps a backend's reply to a client whose connection another worker owns.
         let owner = shared.owner(target);
         if !arrival.handed && owner != shared.worker && !arrival.snapshot.is_local(target.0) {
-            return Verdict::HandOff(owner);
+            return Plan::Settled(Verdict::HandOff(owner));
         }
-        return Verdict::Drop(DropReason::NoService);
+        return Plan::Settled(Verdict::Drop(DropReason::NoService));
     };
     let owner = shared.owner(client);
     if !arrival.handed && owner != shared.worker {
-        return Verdict::HandOff(owner);
+        return Plan::Settled(Verdict::HandOff(owner));
     }
-    match connect(table, shared, arrival, index, parsed) {
-        Ok(Place::Tracked(id)) => through(table, shared, arrival, id, Direction::Forward, parsed, packet),
-        Ok(Place::Untracked(slot)) => {
-            if parsed.bytes > u32::from(shared.neighbors.get(slot).max_frame) {
-                return Verdict::Drop(DropReason::MtuExceeded);
+    let service = &arrival.snapshot.services()[index];
+    let flow_hash = match (service.scheduler.uses_hash(), service.source_affinity) {
+        (false, _) => 0,
+        (true, false) => parsed.key.stable_hash(shared.maglev.seed),
+        (true, true) => parsed.key.stable_source_hash(shared.maglev.seed),
+    };
+    match propose(table, shared, arrival, index as u32, parsed, flow_hash) {
+        Ok(proposal) => Plan::Connect(proposal),
+        Err(reason) => Plan::Settled(Verdict::Drop(reason)),
+    }
+}
+
+/// A connection to the backend that the scheduler picks for `flow_hash`.
+fn propose<K: Rewrite>(
+    table: &Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    index: u32,
+    parsed: &Parsed<K>,
+    flow_hash: u64,
+) -> Result<Proposal<K>, DropReason> {
+    let service = &arrival.snapshot.services()[index as usize];
+    let key = parsed.key;
+    let state = match key.protocol() {
+        protocol::TCP if parsed.tcp_flags & flag::RST != 0 => return Err(DropReason::NoConnection),
+        protocol::TCP => State::of_first_segment(parsed.tcp_flags),
+        _ => State::UdpNew,
+    };
+    let one_way = service.mode == Mode::Dsr;
+    let mut spare = Cursor::default();
+    let cursor = shared.cursors.get_mut(service.id as usize).unwrap_or(&mut spare);
+    let slot = service.scheduler.pick(flow_hash, cursor).ok_or(DropReason::NoBackend)?;
+    let backend = arrival.snapshot.backend(slot).ok_or(DropReason::NoBackend)?;
+    let to_backend = shared.neighbor_of_backend(arrival.snapshot, slot, backend.address)?;
+    let (client, target) = (key.source(), key.destination());
+    let (to_client, reply) = if one_way {
+        (to_backend, key.reversed())
+    } else {
+        let port = backend.port.unwrap_or(target.1);
+        (
+            shared.neighbor_towards(arrival.snapshot, client.0)?,
+            K::new(key.protocol(), (backend.address, port), client),
+        )
+    };
+    let keys = [key, reply];
+    let (header_delta, transport_delta) = rewrite::deltas(&keys);
+    let entry = Entry {
+        keys,
+        last_seen: arrival.now,
+        backend: slot,
+        epoch: shared.epoch,
+        next_hops: [to_backend, to_client],
+        header_delta,
+        transport_delta,
+        state,
+        one_way,
+    };
+    let hashes = table.prepare(&entry.keys);
+    Ok(Proposal { entry, hashes, service: index, flow_hash, timeout: service.timeouts.of(state) })
+}
+
+/// Enters a proposed connection and sends its first packet through it.
+pub(super) fn connect<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    proposal: Proposal<K>,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    let mut proposal = proposal;
+    for attempt in 1..=ATTEMPTS {
+        match enter(table, shared, &proposal, arrival.now) {
+            Ok(id) => {
+                shared.counters.connections_total.add(1);
+                if let Some(counters) = shared.counters.backends.get(proposal.entry.backend as usize) {
+                    counters.connections_total.add(1);
+                    counters.connections_active.add(1);
+                }
+                return through(table, shared, arrival, id, Direction::Forward, parsed, packet);
             }
+            Err(Full::NoRoom) if proposal.entry.one_way => {
+                return untracked(shared, arrival, &proposal, parsed, packet);
+            }
+            Err(Full::NoRoom) => return Verdict::Drop(DropReason::TableFull),
+            Err(Full::ReplyKeyTaken) => {
+                let hash = proposal.flow_hash.wrapping_add(attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                match propose(table, shared, arrival, proposal.service, parsed, hash) {
+                    Ok(other) => proposal = other,
+                    Err(reason) => return Verdict::Drop(reason),
+                }
+            }
+        }
+    }
+    Verdict::Drop(DropReason::ReplyConflict)
+}
+
+/// Forwards a packet for which the table has no room, in a mode that can do without.
+#[cold]
+fn untracked<K: Rewrite, P: Packet>(
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    proposal: &Proposal<K>,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    let service = &arrival.snapshot.services()[proposal.service as usize];
+    // The same backend for every packet of the flow, whatever the scheduler remembers.
+    let picked = service.scheduler.pick(proposal.flow_hash, &mut Cursor(parsed.hash as u32));
+    let Some((number, backend)) = picked.and_then(|slot| Some((slot, arrival.snapshot.backend(slot)?)))
+    else {
+        return Verdict::Drop(DropReason::NoBackend);
+    };
+    match shared.neighbor_of_backend(arrival.snapshot, number, backend.address) {
+        Ok(slot) if parsed.bytes > u32::from(shared.neighbors.get(slot).max_frame) => {
+            Verdict::Drop(DropReason::MtuExceeded)
+        }
+        Ok(slot) => {
             shared.counters.stateless.add(1);
             K::decrement_hop_limit(packet.data_mut());
             address(shared, slot, packet.data_mut())
@@ -52,119 +180,29 @@ pub(super) fn decide<K: Rewrite, P: Packet>(
     }
 }
 
-/// Where a first packet was put.
-enum Place {
-    /// Connection number.
-    Tracked(usize),
-    /// The table is full, and the mode can do without: the neighbour's slot.
-    Untracked(u16),
-}
-
-/// Makes the connection for a first packet to the service at `index`.
-fn connect<K: Rewrite>(
-    table: &mut Table<K>,
-    shared: &mut Shared,
-    arrival: Context<'_>,
-    index: usize,
-    parsed: &Parsed<K>,
-) -> Result<Place, DropReason> {
-    let snapshot = arrival.snapshot;
-    let service = &snapshot.services()[index];
-    let key = parsed.key;
-    let (client, target) = (key.source(), key.destination());
-    let state = match key.protocol() {
-        protocol::TCP if parsed.tcp_flags & flag::RST != 0 => return Err(DropReason::NoConnection),
-        protocol::TCP => State::of_first_segment(parsed.tcp_flags),
-        _ => State::UdpNew,
-    };
-    let hash = if service.scheduler.uses_hash() {
-        if service.source_affinity {
-            let addresses = key.addresses();
-            stable_hash(&addresses[..addresses.len() / 2], shared.maglev.seed)
-        } else {
-            stable_hash(&key.bytes(), shared.maglev.seed)
-        }
-    } else {
-        0
-    };
-    let one_way = service.mode == Mode::Dsr;
-    for attempt in 0..ATTEMPTS {
-        let hash = hash.wrapping_add(attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut spare = Cursor::default();
-        let cursor = shared.cursors.get_mut(service.id as usize).unwrap_or(&mut spare);
-        let slot = service.scheduler.pick(hash, cursor).ok_or(DropReason::NoBackend)?;
-        let backend = snapshot.backend(slot).ok_or(DropReason::NoBackend)?;
-        let to_backend = shared.neighbor_towards(arrival.snapshot, backend.address)?;
-        let to_client =
-            if one_way { to_backend } else { shared.neighbor_towards(arrival.snapshot, client.0)? };
-        let reply = if one_way {
-            key.reversed()
-        } else {
-            K::new(key.protocol(), (backend.address, backend.port.unwrap_or(target.1)), client)
-        };
-        let keys = [key, reply];
-        let (header_delta, transport_delta) = rewrite::deltas(&keys);
-        let entry = Entry {
-            keys,
-            last_seen: arrival.now,
-            backend: slot,
-            epoch: shared.epoch,
-            next_hops: [to_backend, to_client],
-            header_delta,
-            transport_delta,
-            state,
-            one_way,
-        };
-        match enter(table, shared, entry, arrival.now, service.timeouts.of(state)) {
-            Ok(id) => {
-                shared.counters.connections_total.add(1);
-                if let Some(counters) = shared.counters.backends.get(slot as usize) {
-                    counters.connections_total.add(1);
-                    counters.connections_active.add(1);
-                }
-                return Ok(Place::Tracked(id));
-            }
-            Err(Full::NoRoom) if one_way => {
-                // The same backend for every packet of the flow, whatever the scheduler remembers.
-                let slot = service
-                    .scheduler
-                    .pick(hash, &mut Cursor(parsed.hash as u32))
-                    .ok_or(DropReason::NoBackend)?;
-                let backend = snapshot.backend(slot).ok_or(DropReason::NoBackend)?;
-                return Ok(Place::Untracked(shared.neighbor_towards(arrival.snapshot, backend.address)?));
-            }
-            Err(Full::NoRoom) => return Err(DropReason::TableFull),
-            Err(Full::ReplyKeyTaken) => {}
-        }
-    }
-    Err(DropReason::ReplyConflict)
-}
-
 /// Enters a connection, if need be in the place of one that may give way.
 fn enter<K: Rewrite>(
     table: &mut Table<K>,
     shared: &Shared,
-    entry: Entry<K>,
+    proposal: &Proposal<K>,
     now: u32,
-    timeout: u32,
 ) -> Result<usize, Full> {
-    match table.insert(entry, now, timeout) {
+    let Proposal { entry, hashes, timeout, .. } = proposal;
+    match table.insert(entry, *hashes, now, *timeout) {
         Err(Full::NoRoom) => {
             let evicted = table.evict().ok_or(Full::NoRoom)?;
             shared.counters.evictions.add(1);
             forget(&shared.counters, &evicted);
-            table.insert(entry, now, timeout)
         }
         Err(Full::ReplyKeyTaken) => {
             // A connection that is over does not stand in the way of a new one.
-            let key = entry.keys[1];
-            let handle = table.find(table.hash(&key), &key).ok_or(Full::ReplyKeyTaken)?;
+            let handle = table.find(hashes[1], &entry.keys[1]).ok_or(Full::ReplyKeyTaken)?;
             if table.entry(handle.id()).state.class() != Class::Closing {
                 return Err(Full::ReplyKeyTaken);
             }
             forget(&shared.counters, &table.remove(handle.id()));
-            table.insert(entry, now, timeout)
         }
-        other => other,
+        done => return done,
     }
+    table.insert(entry, *hashes, now, *timeout)
 }

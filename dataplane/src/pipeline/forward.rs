@@ -1,5 +1,6 @@
 //! Packets of known connections: look up, check, rewrite.
 
+use super::decide::Plan;
 use super::parse::Parsed;
 use super::{Context, Notice, Shared, Verdicts, decide, forget};
 use crate::conn::{Direction, State, Table, Timeouts};
@@ -12,6 +13,9 @@ use crate::wire::protocol;
 use crate::wire::tcp::flag;
 use arrayvec::ArrayVec;
 
+/// Packets whose entry is on its way while an earlier one is rewritten: memory and arithmetic at the same time.
+const AHEAD: usize = 12;
+
 /// Look-up and what follows from it, for the packets of one family.
 #[inline]
 pub(super) fn burst<K: Rewrite, P: Packet>(
@@ -22,37 +26,78 @@ pub(super) fn burst<K: Rewrite, P: Packet>(
     packets: &mut [P],
     verdicts: &mut Verdicts,
 ) {
-    for one in parsed.iter_mut() {
-        one.hash = table.hash(&one.key);
-        table.prefetch(one.hash);
-    }
-    for one in parsed.iter_mut() {
-        one.candidate = table.candidate(one.hash);
-    }
-    for one in parsed.iter() {
-        let at = usize::from(one.at);
-        let packet = &mut packets[at];
+    let mut misses: ArrayVec<u8, BURST> = ArrayVec::new();
+    for step in 0..parsed.len() + AHEAD {
+        if let Some(one) = parsed.get_mut(step) {
+            one.candidate = table.candidate(one.hash);
+        }
+        let Some(number) = step.checked_sub(AHEAD) else { continue };
+        let Some(one) = parsed.get(number) else { continue };
         // Compared here, not before: an earlier packet of this burst may have changed the table.
-        verdicts[at] = if table.is_exact(one.candidate, &one.key) {
-            known(table, shared, arrival, one.candidate.id(), one.candidate.direction(), one, packet)
+        if table.is_exact(one.candidate, &one.key) {
+            let at = usize::from(one.at);
+            let (id, direction) = (one.candidate.id(), one.candidate.direction());
+            verdicts[at] = known(table, shared, arrival, id, direction, one, &mut packets[at]);
         } else {
-            missed(table, shared, arrival, one, packet)
+            misses.push(number as u8);
+        }
+    }
+    if !misses.is_empty() {
+        missed(table, shared, arrival, parsed, &misses, packets, verdicts);
+    }
+}
+
+/// Packets that the first guess did not find: whole look-ups, then decisions, then new connections, each for all.
+#[inline(never)]
+fn missed<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    parsed: &[Parsed<K>],
+    misses: &[u8],
+    packets: &mut [P],
+    verdicts: &mut Verdicts,
+) {
+    let mut plans: ArrayVec<(u8, Plan<K>), BURST> = ArrayVec::new();
+    for &number in misses {
+        let one = &parsed[usize::from(number)];
+        let at = usize::from(one.at);
+        match table.find(one.hash, &one.key) {
+            Some(handle) => {
+                let (id, direction) = (handle.id(), handle.direction());
+                verdicts[at] = known(table, shared, arrival, id, direction, one, &mut packets[at]);
+            }
+            None => plans.push((number, decide::plan(table, shared, arrival, one))),
+        }
+    }
+    for (number, plan) in plans {
+        let one = &parsed[usize::from(number)];
+        let at = usize::from(one.at);
+        verdicts[at] = match plan {
+            Plan::Settled(verdict) => verdict,
+            // Two packets of one new flow in a burst: the second belongs to the connection that the first made.
+            Plan::Connect(proposal) => match table.find(one.hash, &one.key) {
+                Some(handle) => {
+                    let (id, direction) = (handle.id(), handle.direction());
+                    known(table, shared, arrival, id, direction, one, &mut packets[at])
+                }
+                None => decide::connect(table, shared, arrival, proposal, one, &mut packets[at]),
+            },
         };
     }
 }
 
-/// A packet that the first guess did not find: a whole look-up, then a decision.
-#[inline(never)]
-fn missed<K: Rewrite, P: Packet>(
+/// A packet that needs a new connection, outside of the stages.
+fn afresh<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
     shared: &mut Shared,
     arrival: Context<'_>,
     parsed: &Parsed<K>,
     packet: &mut P,
 ) -> Verdict {
-    match table.find(parsed.hash, &parsed.key) {
-        Some(handle) => known(table, shared, arrival, handle.id(), handle.direction(), parsed, packet),
-        None => decide::decide(table, shared, arrival, parsed, packet),
+    match decide::plan(table, shared, arrival, parsed) {
+        Plan::Settled(verdict) => verdict,
+        Plan::Connect(proposal) => decide::connect(table, shared, arrival, proposal, parsed, packet),
     }
 }
 
@@ -103,7 +148,7 @@ fn look_again<K: Rewrite, P: Packet>(
     let obsolete = backend.is_none_or(|backend| backend.removed && datagram);
     if obsolete || is_reopening(entry.state, direction, parsed) {
         forget(&shared.counters, &table.remove(id));
-        return Some(decide::decide(table, shared, arrival, parsed, packet));
+        return Some(afresh(table, shared, arrival, parsed, packet));
     }
     let towards_backend = if entry.one_way { backend?.address } else { entry.keys[1].source().0 };
     let hops = shared.neighbor_towards(arrival.snapshot, towards_backend).and_then(|to_backend| {

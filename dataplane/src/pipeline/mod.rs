@@ -15,7 +15,7 @@ mod local;
 mod parse;
 
 use crate::conn::{Entry, Table, Tick, Timeouts};
-use crate::counters::WorkerCounters;
+use crate::counters::{MAX_BACKENDS, WorkerCounters};
 use crate::flow::{FlowKey, Secret, V4Key, V6Key};
 use crate::io::BURST;
 use crate::neighbor::{Neighbors, Slot};
@@ -26,7 +26,7 @@ use crate::snapshot::Snapshot;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::Mac;
 use arrayvec::ArrayVec;
-use parse::{MacWord, Sorted};
+use parse::{MacWord, Sorted, Tables};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -92,6 +92,8 @@ struct Shared {
     counters: Arc<WorkerCounters>,
     /// Where rounds stand, by service number.
     cursors: Box<[Cursor]>,
+    /// By backend slot: an epoch, and the neighbour that packets to the backend went to in it.
+    backend_hops: Box<[(u32, Slot)]>,
     notices: ArrayVec<Notice, NOTICES>,
     macs: ArrayVec<MacWord, 256>,
     secret: Secret,
@@ -137,6 +139,7 @@ impl Pipeline {
                 start_over: false,
                 counters,
                 cursors: vec![Cursor(if workers > 1 { start } else { 0 }); MAX_SERVICES].into(),
+                backend_hops: vec![(0, 0); MAX_BACKENDS].into(),
                 notices: ArrayVec::new(),
                 macs: ArrayVec::new(),
                 secret,
@@ -172,7 +175,7 @@ impl Pipeline {
             packet.prefetch();
         }
         for (at, packet) in packets.iter().enumerate().take(BURST) {
-            parse::parse(packet, at, mac, &mut sorted);
+            parse::parse(packet, at, mac, Tables { v4: &self.v4, v6: &self.v6 }, &mut sorted);
         }
         forward::burst(&mut self.v4, &mut self.shared, context, &mut sorted.v4, packets, verdicts);
         forward::burst(&mut self.v6, &mut self.shared, context, &mut sorted.v6, packets, verdicts);
@@ -294,6 +297,25 @@ impl Shared {
         // Start over, but not in the middle of a burst, whose verdicts may name slots.
         self.start_over = true;
         Err(DropReason::NeighborTableFull)
+    }
+
+    /// The neighbour slot for packets to the backend in `slot`, remembered for as long as the epoch lasts.
+    fn neighbor_of_backend(
+        &mut self,
+        snapshot: &Snapshot,
+        slot: u32,
+        address: IpAddr,
+    ) -> Result<Slot, DropReason> {
+        match self.backend_hops.get(slot as usize) {
+            Some(&(epoch, neighbor)) if epoch == self.epoch => Ok(neighbor),
+            _ => {
+                let neighbor = self.neighbor_towards(snapshot, address)?;
+                if let Some(hop) = self.backend_hops.get_mut(slot as usize) {
+                    *hop = (self.epoch, neighbor);
+                }
+                Ok(neighbor)
+            }
+        }
     }
 
     /// Which worker owns connections of the client at `address` and `port`.

@@ -1,7 +1,7 @@
 //! First stage: validate headers once, build the key.
 
-use crate::conn::Handle;
-use crate::flow::{V4Key, V6Key};
+use crate::conn::{Handle, Table};
+use crate::flow::{FlowKey, V4Key, V6Key};
 use crate::io::BURST;
 use crate::packet::{Packet, RxChecksum};
 use crate::rewrite::L3;
@@ -66,7 +66,7 @@ impl MacWord {
 
 /// Looks at the frame at position `at` of a burst that arrived on a port with the hardware address `mac`.
 #[inline(always)]
-pub(super) fn parse<P: Packet>(packet: &P, at: usize, mac: MacWord, sorted: &mut Sorted) {
+pub(super) fn parse<P: Packet>(packet: &P, at: usize, mac: MacWord, tables: Tables<'_>, sorted: &mut Sorted) {
     let frame = packet.data();
     let frame_len = packet.frame_len();
     // The usual case by constant offsets: a whole frame for us, with IPv4 without options and a UDP or TCP header.
@@ -78,7 +78,7 @@ pub(super) fn parse<P: Packet>(packet: &P, at: usize, mac: MacWord, sorted: &mut
         match plain_v4(head, frame, frame_len, packet.rx_checksum()) {
             Ok((key, tcp_flags)) => {
                 let l4 = (L3 + ipv4::LEN) as u16;
-                sorted.v4.push(Parsed::new(key, at, tcp_flags, l4, frame_len));
+                sorted.v4.push(Parsed::new(key, at, tcp_flags, l4, frame_len).hashed(tables.v4));
                 return;
             }
             // Whatever is unusual is looked at again, one check after the other.
@@ -86,13 +86,28 @@ pub(super) fn parse<P: Packet>(packet: &P, at: usize, mac: MacWord, sorted: &mut
         }
     }
     match general(packet, at, mac) {
-        Seen::V4(parsed) => sorted.v4.push(parsed),
-        Seen::V6(parsed) => sorted.v6.push(parsed),
+        Seen::V4(parsed) => sorted.v4.push(parsed.hashed(tables.v4)),
+        Seen::V6(parsed) => sorted.v6.push(parsed.hashed(tables.v6)),
         Seen::Other(other) => sorted.others.push((at as u8, other)),
     }
 }
 
-impl<K> Parsed<K> {
+/// Where the keys of a burst will be looked up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tables<'a> {
+    pub(super) v4: &'a Table<V4Key>,
+    pub(super) v6: &'a Table<V6Key>,
+}
+
+impl<K: FlowKey> Parsed<K> {
+    /// With the hash of its key, whose bucket is on its way into the cache from now on.
+    #[inline(always)]
+    fn hashed(mut self, table: &Table<K>) -> Self {
+        self.hash = table.hash(&self.key);
+        table.prefetch(self.hash);
+        self
+    }
+
     #[inline(always)]
     fn new(key: K, at: usize, tcp_flags: u8, l4: u16, frame_len: usize) -> Self {
         Self { key, hash: 0, candidate: Handle::NONE, at: at as u8, tcp_flags, l4, bytes: frame_len as u32 }

@@ -5,7 +5,8 @@
 //! takes `w / w_max` turns a round, so that its share of the table is proportional to its weight, rounded to a slot (of
 //! 65,537: 0.0015 % of the whole); the heaviest makes up for what the rounding of the others leaves.
 
-use super::{Candidate, Cursor, MaglevParameters, Scheduler, stable_hash};
+use super::{Candidate, Cursor, MaglevParameters, Scheduler};
+use crate::flow::stable_hash;
 use std::net::IpAddr;
 
 /// A filled table.

@@ -65,8 +65,3 @@ pub fn build(
         ctl::config::Scheduler::LeastConnections => None,
     }
 }
-
-/// The stable hash of bytes that describe a flow or a backend: the same on every machine and in every version.
-pub fn stable_hash(bytes: &[u8], seed: u64) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)
-}
