@@ -50,10 +50,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// One block, since it is one refusal: the first error carries the word, the others follow.
+/// One refusal is one error, whatever number of mistakes the file has.
 fn refuse(errors: &[ConfigError]) -> ExitCode {
-    for (index, error) in errors.iter().enumerate() {
-        eprintln!("{}{error}", if index == 0 { "error: " } else { "       " });
+    if let [only] = errors {
+        eprintln!("error: {only}");
+    } else {
+        eprintln!("error: the configuration was refused; line by line:");
+        for error in errors {
+            eprintln!("  {error}");
+        }
     }
     ExitCode::FAILURE
 }

@@ -191,3 +191,84 @@ pub(super) fn needed_hops(snapshot: &Snapshot, config: &Config) -> HashSet<NextH
         .take(super::neighbors::CAPACITY / 2)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::model::Admin;
+
+    const TEXT: &str = r#"
+[[port]]
+name = "lan"
+device = "net_null0"
+addresses = ["10.1.0.1/24"]
+[[service]]
+name = "web"
+vip = "192.0.2.10"
+ports = "80"
+protocol = "tcp"
+mode = "nat"
+backend = [{ address = "10.1.0.11:80" }, { address = "10.1.0.12:80", weight = 50 }, { address = "10.1.0.13:80", tier = 1 }]
+[[service]]
+name = "mail"
+vip = "192.0.2.10"
+ports = "25"
+protocol = "tcp"
+mode = "nat"
+backend = [{ address = "10.1.0.11:25" }]
+"#;
+
+    fn built(model: &Model, text: &str, generation: u32) -> (Model, Snapshot) {
+        let config = Config::parse(text, "test").unwrap();
+        let mut model = model.with(&config.services, generation).unwrap();
+        let snapshot = snapshot(generation, &mut model, &config, &[(Mac([2; 6]), 1400)]);
+        (model, snapshot)
+    }
+
+    #[test]
+    fn what_did_not_change_is_shared() {
+        let (one, _) = built(&Model::default(), TEXT, 1);
+        let (two, snapshot) = built(&one, &TEXT.replace("weight = 50", "weight = 51"), 2);
+        let scheduler = |model: &Model, at: usize| model.services[at].scheduler.clone().unwrap();
+        assert!(!Arc::ptr_eq(&scheduler(&one, 0), &scheduler(&two, 0)));
+        assert!(Arc::ptr_eq(&scheduler(&one, 1), &scheduler(&two, 1)));
+        assert_eq!(snapshot.ports()[0].mtu, 1400);
+    }
+
+    #[test]
+    fn numbers_stay_and_removed_backends_keep_their_slots() {
+        let (one, _) = built(&Model::default(), TEXT, 1);
+        let (ids, slots) = (
+            one.services.iter().map(|service| service.id).collect::<Vec<_>>(),
+            one.services[0].backends.iter().map(|backend| backend.slot).collect::<Vec<_>>(),
+        );
+        let mail_first = format!(
+            "{}[[service]]\nname = \"first\"\nvip = \"192.0.2.11\"\nports = \"25\"\nprotocol = \"tcp\"\nmode = \"nat\"\n\
+             backend = [{{ address = \"10.1.0.11:25\" }}]\n",
+            TEXT.replace("{ address = \"10.1.0.11:80\" }, ", "")
+        );
+        let (two, snapshot) = built(&one, &mail_first, 2);
+        assert_eq!((two.services[0].id, two.services[1].id), (ids[0], ids[1]));
+        assert!(!ids.contains(&two.services[2].id));
+        assert_eq!(two.services[0].backends[0].slot, slots[1]);
+        assert!(snapshot.backend(slots[0]).is_some_and(|backend| backend.removed));
+        assert!(!snapshot.backend(slots[1]).unwrap().removed);
+        assert_ne!(two.services[2].backends[0].slot, slots[0]);
+    }
+
+    #[test]
+    fn the_lowest_tier_with_anyone_in_it_serves() {
+        let (mut model, _) = built(&Model::default(), TEXT, 1);
+        let service = &mut model.services[0];
+        let eligible = |service: &Service| {
+            service.eligible().iter().map(|one| one.address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(eligible(service), ["10.1.0.11", "10.1.0.12"]);
+        service.backends[0].admin = Admin::Disabled;
+        assert_eq!(eligible(service), ["10.1.0.12"]);
+        service.backends[1].weight = 0;
+        assert_eq!(eligible(service), ["10.1.0.13"]);
+        service.backends[2].admin = Admin::Draining { deadline: None, late: false };
+        assert!(service.eligible().is_empty());
+    }
+}

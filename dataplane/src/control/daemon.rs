@@ -222,7 +222,7 @@ fn start_workers(
         }
     }
     let place = if large_pages { "reserved large pages" } else { "ordinary pages" };
-    let bytes = memory::table_bytes(runtime) >> 20;
+    let bytes = (memory::table_bytes(runtime) >> 20) * count as u64 / runtime.workers.len().max(1) as u64;
     tracing::info!(
         "{count} workers on CPUs {:?}, tables of {bytes} MiB in {place}",
         &runtime.workers[..count]

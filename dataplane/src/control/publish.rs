@@ -26,14 +26,14 @@ pub struct Link {
     listings_asked: u64,
     listings_answered: u64,
     listing: Option<Box<Listing>>,
-    busy: Busy,
+    load: Busy,
 }
 
 /// The last reading of the cycle counters, and what followed from it.
 #[derive(Debug, Default)]
 struct Busy {
     at: Millis,
-    busy: u64,
+    spent: u64,
     total: u64,
     ratio: f64,
 }
@@ -48,7 +48,7 @@ impl Link {
             listings_asked: 0,
             listings_answered: 0,
             listing: None,
-            busy: Busy::default(),
+            load: Busy::default(),
         }
     }
 
@@ -74,17 +74,17 @@ impl Link {
 
     /// The share of time spent on packets in the last second or so.
     pub fn busy_ratio(&self) -> f64 {
-        self.busy.ratio
+        self.load.ratio
     }
 
     fn sample(&mut self, now: Millis) {
-        if now.saturating_sub(self.busy.at) < SAMPLE {
+        if now.saturating_sub(self.load.at) < SAMPLE {
             return;
         }
         let (busy, total) = (self.counters.busy_cycles.get(), self.counters.total_cycles.get());
-        let passed = total.wrapping_sub(self.busy.total);
-        let share = busy.wrapping_sub(self.busy.busy) as f64 / passed.max(1) as f64;
-        self.busy = Busy { at: now, busy, total, ratio: share.clamp(0.0, 1.0) };
+        let passed = total.wrapping_sub(self.load.total);
+        let share = busy.wrapping_sub(self.load.spent) as f64 / passed.max(1) as f64;
+        self.load = Busy { at: now, spent: busy, total, ratio: share.clamp(0.0, 1.0) };
     }
 }
 
@@ -174,5 +174,14 @@ impl Links {
             .iter()
             .all(complete)
             .then(|| self.0.iter_mut().filter_map(|link| link.listing.take()).collect())
+    }
+}
+
+impl<'a> IntoIterator for &'a Links {
+    type Item = &'a Link;
+    type IntoIter = std::slice::Iter<'a, Link>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }

@@ -29,7 +29,7 @@ const HEAD: Duration = Duration::from_secs(10);
 /// From the end of a request's head to its answer.
 const REQUEST: Duration = Duration::from_secs(20);
 /// A connection's whole life; after it, the request under way is the last.
-const CONNECTION: Duration = Duration::from_secs(300);
+const CONNECTION: Duration = Duration::from_mins(5);
 /// Longest head of a request, in bytes.
 const HEAD_BYTES: usize = 32 << 10;
 /// Most fields in it.

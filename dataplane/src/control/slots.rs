@@ -84,7 +84,7 @@ struct Slot {
 /// All slots.
 #[derive(Debug, Clone, Default)]
 pub struct Slots {
-    slots: Vec<Slot>,
+    all: Vec<Slot>,
     free: BTreeSet<u32>,
     /// Slots of removed backends.
     retired: BTreeMap<(Arc<str>, BackendAddress), u32>,
@@ -95,26 +95,26 @@ impl Slots {
     pub fn take(&mut self, service: &str, address: BackendAddress) -> Option<u32> {
         let service: Arc<str> = service.into();
         if let Some(slot) = self.retired.remove(&(Arc::clone(&service), address)) {
-            if let Some(owner) = &mut self.slots[slot as usize].owner {
+            if let Some(owner) = &mut self.all[slot as usize].owner {
                 owner.removed = None;
             }
             return Some(slot);
         }
         let slot = match self.free.pop_first() {
             Some(slot) => slot,
-            None if self.slots.len() == MAX_BACKENDS => return None,
+            None if self.all.len() == MAX_BACKENDS => return None,
             None => {
-                self.slots.push(Slot::default());
-                (self.slots.len() - 1) as u32
+                self.all.push(Slot::default());
+                (self.all.len() - 1) as u32
             }
         };
-        self.slots[slot as usize].owner = Some(Owner { service, address, removed: None });
+        self.all[slot as usize].owner = Some(Owner { service, address, removed: None });
         Some(slot)
     }
 
     /// The backend is not in the configuration from `generation` on.
     pub fn retire(&mut self, slot: u32, generation: u32) {
-        if let Some(owner) = self.slots.get_mut(slot as usize).and_then(|slot| slot.owner.as_mut()) {
+        if let Some(owner) = self.all.get_mut(slot as usize).and_then(|slot| slot.owner.as_mut()) {
             owner.removed = Some(generation);
             self.retired.insert((Arc::clone(&owner.service), owner.address), slot);
         }
@@ -135,7 +135,7 @@ impl Slots {
             .collect();
         for number in over {
             let now = counted(workers, number);
-            let slot = &mut self.slots[number as usize];
+            let slot = &mut self.all[number as usize];
             if let Some(owner) = slot.owner.take() {
                 self.retired.remove(&(Arc::clone(&owner.service), owner.address));
                 freed.push((owner.service, now.minus(slot.base)));
@@ -148,12 +148,12 @@ impl Slots {
 
     /// What was counted for the slot's present owner.
     pub fn totals(&self, workers: &[Arc<WorkerCounters>], slot: u32) -> Totals {
-        let base = self.slots.get(slot as usize).map_or_else(Totals::default, |slot| slot.base);
+        let base = self.all.get(slot as usize).map_or_else(Totals::default, |slot| slot.base);
         counted(workers, slot).minus(base)
     }
 
     pub fn owner(&self, slot: u32) -> Option<&Owner> {
-        self.slots.get(slot as usize)?.owner.as_ref()
+        self.all.get(slot as usize)?.owner.as_ref()
     }
 
     /// Slots of removed backends whose connections go on.
@@ -163,11 +163,11 @@ impl Slots {
 
     /// Slots ever used.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.all.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.all.is_empty()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::conn::Tick;
 use crate::counters::WorkerCounters;
 use crate::io::{Burst, Queue};
 use crate::packet::Packet;
-use crate::pipeline::{Arrival, NO_VERDICTS, Pipeline, Verdicts};
+use crate::pipeline::{Arrival, NO_VERDICTS, Notice, Pipeline, Verdicts};
 use crate::route::PortId;
 use crate::verdict::{DropReason, Verdict};
 use hold::Hold;
@@ -296,6 +296,10 @@ impl<Q: Queue> Worker<Q> {
         for notice in self.pipeline.take_notices() {
             if !self.control.tell(Event::Notice(notice)) {
                 self.counters.events_lost.add(1);
+                if let Notice::Wanted(hop) = notice {
+                    // Nobody will answer: the next packet has to ask again.
+                    self.pipeline.update_neighbor(hop, None);
+                }
             }
         }
         self.control.list(&self.pipeline, now);
