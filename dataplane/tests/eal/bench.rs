@@ -18,6 +18,11 @@ const INSIDE: &str = "SLUICE_TEST_INSIDE";
 
 /// Runs `body` in a process of its own, in a network namespace of its own. `name` is the test's full path.
 pub(crate) fn isolated(name: &str, body: impl FnOnce()) {
+    isolated_with(name, &[], body);
+}
+
+/// As [`isolated`], with more arguments for the test runner inside.
+pub(crate) fn isolated_with(name: &str, arguments: &[&str], body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         // SAFETY: unshare takes no pointer; it concerns this thread and those that it starts.
         let status = unsafe { libc::unshare(libc::CLONE_NEWNET) };
@@ -26,12 +31,17 @@ pub(crate) fn isolated(name: &str, body: impl FnOnce()) {
         return;
     }
     let program = env::current_exe().expect("the test binary has a path");
-    let output = Command::new(program).args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output();
+    let output = Command::new(program)
+        .args(["--exact", name, "--nocapture"])
+        .args(arguments)
+        .env(INSIDE, "1")
+        .output();
     let output = output.expect("the test binary runs");
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("1 passed"), "no test is called {name:?}: {text}");
+    print!("{text}");
 }
 
 /// Starts DPDK, with hugepages (reserved if there are too few) or without.
@@ -155,7 +165,7 @@ impl RawSocket {
             let mut address: libc::sockaddr_ll = mem::zeroed();
             address.sll_family = libc::AF_PACKET as u16;
             address.sll_protocol = protocol;
-            address.sll_ifindex = index as i32;
+            address.sll_ifindex = index.cast_signed();
             let length = mem::size_of_val(&address) as u32;
             assert_eq!(libc::bind(socket, (&raw const address).cast(), length), 0);
             let timeout = libc::timeval { tv_sec: 5, tv_usec: 0 };
@@ -172,7 +182,7 @@ impl RawSocket {
     pub(crate) fn send(&self, frame: &[u8]) {
         // SAFETY: the socket is open and the buffer as long as said.
         let sent = unsafe { libc::send(self.0, frame.as_ptr().cast(), frame.len(), 0) };
-        assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
+        assert_eq!(sent, frame.len().cast_signed(), "{}", io::Error::last_os_error());
     }
 
     /// The next experiment frame that arrived (not one of our own on its way out); `None` after five seconds.

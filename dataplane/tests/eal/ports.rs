@@ -1,7 +1,7 @@
 //! Packets really pass, through every software driver, with and without hugepages.
 
 use crate::bench::{RawSocket, frame, isolated, open, packet, pool, receive, run, start, transmit, veth};
-use dataplane::io::dpdk::{Port, PortConfig, open_ports};
+use dataplane::io::dpdk::{Port, PortConfig, QueuePair, open_ports};
 use dataplane::io::{BURST, Burst, Queue};
 use dataplane::packet::Packet;
 use std::fs;
@@ -185,7 +185,7 @@ fn several_ports_and_queues_share_one_pool() {
 
         let queues: Vec<_> = ports.iter_mut().map(|port| port.take_queues(9)).collect();
         assert_eq!(queues.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
-        assert_eq!(queues[1].iter().map(|queue| queue.index()).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(queues[1].iter().map(QueuePair::index).collect::<Vec<_>>(), [0, 1]);
         assert!(ports[0].take_queues(1).is_empty(), "each queue is handed out once");
     });
 }

@@ -50,7 +50,7 @@ fn devices_that_do_not_exist() {
         for (device, words) in [
             ("eth7", "neither a PCI address nor a software port"),
             ("0000:ff:1f.7", "no PCI device at this address"),
-            ("net_no_such_driver0", "is unknown"),
+            ("net_no_such_driver0", "DPDK has no driver of this name"),
             ("net_af_packet0,iface=nowhere", "there is no network interface \"nowhere\""),
             ("net_af_packet0,iface=near,no_such_argument=1", "no_such_argument"),
             ("net_pcap0,rx_pcap=/no/such/file.pcap", "/no/such/file.pcap"),

@@ -14,7 +14,7 @@ use std::{fs, ptr};
 pub struct Device {
     eal: Eal,
     /// As configured: address or name, and arguments.
-    device: String,
+    name: String,
     port_id: u16,
     /// Whether this process attached it, rather than EAL's own arguments.
     attached: bool,
@@ -49,12 +49,12 @@ impl Device {
         if !eal.state().ports.insert(port_id) {
             return Err(Error::DeviceInUse { device });
         }
-        Ok(Self { eal: eal.clone(), device, port_id, attached: known.is_none() })
+        Ok(Self { eal: eal.clone(), name: device, port_id, attached: known.is_none() })
     }
 
     /// As configured.
     pub fn name(&self) -> &str {
-        &self.device
+        &self.name
     }
 
     /// NUMA node that it is attached to, if the system says.
@@ -87,8 +87,8 @@ impl Device {
             return Ok(());
         }
         let reason = explain(status, mark);
-        let advice = advice(&self.device, status);
-        Err(Error::Device { device: self.device.clone(), step, reason, advice })
+        let advice = advice(&self.name, status, &reason);
+        Err(Error::Device { device: self.name.clone(), step, reason, advice })
     }
 }
 
@@ -189,22 +189,32 @@ fn probe(device: &str) -> Result<(), Error> {
     if status >= 0 {
         return Ok(());
     }
+    let device = device.to_string();
     let reason = explain(status, mark);
-    let advice = advice(device, status);
-    if status == -libc::ENODEV || status == -libc::EFAULT || reason.contains("failed to parse device") {
-        return Err(Error::UnknownDevice { device: device.to_string(), reason, advice });
+    if reason.contains("failed to parse device") {
+        let reason = "DPDK has no driver of this name".into();
+        let advice =
+            "check the name, and that the package with DPDK's drivers is installed (librte-net-…)".into();
+        return Err(Error::UnknownDevice { device, reason, advice });
     }
-    Err(Error::Device { device: device.to_string(), step: "attaching", reason, advice })
+    let advice = advice(&device, status, &reason);
+    Err(Error::Device { device, step: "attaching", reason, advice })
 }
 
-/// What to do about an errno of this device.
-fn advice(device: &str, status: c_int) -> String {
+/// What to do about a refusal of this device.
+fn advice(device: &str, status: c_int, reason: &str) -> String {
+    let denied = reason.contains("not permitted") || reason.contains("ermission denied");
+    // SAFETY: reads a number.
+    let root = unsafe { libc::geteuid() } == 0;
+    let arguments = device.split_once(',').map_or("none", |(_, arguments)| arguments);
     match -status {
-        libc::EPERM | libc::EACCES => "run as root, or give the user CAP_NET_ADMIN and CAP_NET_RAW".into(),
+        libc::EPERM | libc::EACCES if denied || !root => {
+            "run as root, or give the user CAP_NET_ADMIN and CAP_NET_RAW".into()
+        }
         libc::ENOMEM => "raise `memory`, or reserve more hugepages".into(),
         libc::EEXIST => "give each software port its own number".into(),
         _ if device.starts_with("net_virtio_user") => "check that the other side listens on the path".into(),
-        _ if device.starts_with("net_") => "check the driver's name and its arguments".into(),
+        _ if device.starts_with("net_") => format!("check the driver's arguments ({arguments})"),
         _ => "check that the device is bound to vfio-pci: `dpdk-devbind.py --status-dev net`".into(),
     }
 }

@@ -108,7 +108,7 @@ impl Eal {
         let mark = log::mark();
         // Never freed: DPDK keeps pointers into its arguments.
         let mut argv: Vec<*mut c_char> = arguments.into_iter().map(CString::into_raw).collect();
-        let argc = argv.len() as c_int;
+        let argc = c_int::try_from(argv.len()).unwrap_or(c_int::MAX);
         argv.push(ptr::null_mut());
         let argv = argv.leak();
         // SAFETY: `argv` holds `argc` terminated strings and a null, lives for ever, and DPDK may permute it. STARTED

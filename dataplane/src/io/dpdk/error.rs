@@ -127,9 +127,14 @@ pub(super) fn errno_text(errno: c_int) -> String {
     unsafe { CStr::from_ptr(dpdk_sys::rte_strerror(errno.abs())).to_string_lossy().into_owned() }
 }
 
-/// `errno`'s text, and what DPDK logged about it since `mark`, in one line.
+/// `errno`'s text and what DPDK logged about it since `mark`, in one line. A driver's plain -1 reads as EPERM though nobody
+/// checked a permission, so then what was logged, if anything, stands alone.
 pub(super) fn explain(errno: c_int, mark: u64) -> String {
     let said = super::log::since(mark);
-    let text = errno_text(errno);
-    if said.is_empty() { text } else { format!("{text} (DPDK said: {said})") }
+    match (errno.abs(), said.is_empty()) {
+        (libc::EPERM, true) => "the driver gives no reason".into(),
+        (libc::EPERM, false) => format!("DPDK said: {said}"),
+        (_, true) => errno_text(errno),
+        (_, false) => format!("{} (DPDK said: {said})", errno_text(errno)),
+    }
 }

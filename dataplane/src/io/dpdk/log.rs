@@ -58,7 +58,10 @@ pub(super) fn mark() -> u64 {
 pub(super) fn since(mark: u64) -> String {
     let recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
     let new = usize::try_from(recent.seen - mark).unwrap_or(KEPT).min(recent.lines.len());
-    let lines = || recent.lines.iter().skip(recent.lines.len() - new);
+    // That something failed is known; these two say no more.
+    let tells =
+        |line: &str| !line.contains("Failed to attach device") && !line.contains("Driver cannot attach");
+    let lines = || recent.lines.iter().skip(recent.lines.len() - new).filter(|(_, line)| tells(line));
     let Some(gravest) = lines().map(|(level, _)| *level).min().filter(|level| *level <= LogLevel::Warning)
     else {
         return String::new();

@@ -5,7 +5,6 @@ use super::error::{Error, explain};
 use super::log;
 use super::mbuf::Mbuf;
 use crate::io::{BURST, Burst};
-use core::ffi::c_int;
 use core::ptr::{self, NonNull};
 use std::ffi::CString;
 use std::sync::Arc;
@@ -13,6 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Buffers that each thread keeps at hand without touching the shared ring.
 const CACHE: u32 = 256;
+/// `SOCKET_ID_ANY`.
+const ANY_NODE: i32 = -1;
 /// Bytes of an mbuf's own header, two cache lines.
 const HEADER: u32 = 128;
 /// Bytes of frame in the default buffer.
@@ -91,7 +92,7 @@ impl Mempool {
         let bytes = config.data_room.saturating_add(dpdk_sys::RTE_PKTMBUF_HEADROOM as u16);
         // Less for a small pool: DPDK refuses a cache of more than two thirds of the pool.
         let cache = CACHE.min(config.mbufs / 4);
-        let node = config.node.map_or(-1, |node| node as c_int);
+        let node = config.node.map_or(ANY_NODE, u32::cast_signed);
         let mark = log::mark();
         // SAFETY: EAL is initialised as long as `eal` exists; the name is terminated and copied by DPDK.
         let raw =
