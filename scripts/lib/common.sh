@@ -36,10 +36,13 @@ SLUICE_FOREGROUND=''
 
 on_exit() { SLUICE_ON_EXIT+=("$1"); }
 
+# sluice_leave STATUS. A second signal while the first is acted on (an impatient Ctrl-C, timeout(1)) must not cut the
+# cleaning short: signals are ignored before anything else, and handlers come here directly, since an `exit` within the
+# EXIT trap would end the script at once.
 sluice_leave() {
-  local status=$? i
-  trap - EXIT
   trap '' INT TERM HUP
+  trap - EXIT
+  local status=$1 i
   set +e
   if [[ -n $SLUICE_FOREGROUND ]]; then
     kill -TERM -- "-$SLUICE_FOREGROUND" 2>/dev/null
@@ -58,10 +61,10 @@ SLUICE_TEMP_FILES=()
 remove_temp_files() { rm -f "${SLUICE_TEMP_FILES[@]}"; }
 on_exit remove_temp_files
 
-trap sluice_leave EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'sluice_leave $?' EXIT
+trap 'sluice_leave 129' HUP
+trap 'sluice_leave 130' INT
+trap 'sluice_leave 143' TERM
 
 # run CMD...: run a program (not a shell function) and wait for it, so that a signal is acted on at once and reaches
 # everything that the program started. Bash defers traps while an ordinary foreground command runs.
