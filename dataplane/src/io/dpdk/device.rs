@@ -207,10 +207,11 @@ fn advice(device: &str, status: c_int, reason: &str) -> String {
     // SAFETY: reads a number.
     let root = unsafe { libc::geteuid() } == 0;
     let arguments = device.split_once(',').map_or("none", |(_, arguments)| arguments);
+    let run_as_root = "run as root, or give the user CAP_NET_ADMIN and CAP_NET_RAW";
     match -status {
-        libc::EPERM | libc::EACCES if denied || !root => {
-            "run as root, or give the user CAP_NET_ADMIN and CAP_NET_RAW".into()
-        }
+        // Drivers return what they like.
+        libc::EPERM | libc::EACCES if !root => run_as_root.into(),
+        _ if denied => run_as_root.into(),
         libc::ENOMEM => "raise `memory`, or reserve more hugepages".into(),
         libc::EEXIST => "give each software port its own number".into(),
         _ if device.starts_with("net_virtio_user") => "check that the other side listens on the path".into(),

@@ -55,8 +55,30 @@ pub struct Eal(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    runtime_dir: Option<PathBuf>,
     state: Mutex<State>,
+    _runtime_dir: RuntimeDir,
+}
+
+/// The folder of DPDK's run-time files, if its name is this process's alone: removed with what DPDK leaves in it.
+#[derive(Debug)]
+struct RuntimeDir(Option<PathBuf>);
+
+impl RuntimeDir {
+    /// To be called after `rte_eal_init`, successful or not.
+    fn of_process() -> Self {
+        // SAFETY: returns a static terminated string, empty until DPDK has made the folder; it is copied.
+        let path = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
+        let path = PathBuf::from(path.to_string_lossy().into_owned());
+        Self(path.ends_with(own_prefix()).then_some(path))
+    }
+}
+
+impl Drop for RuntimeDir {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
 }
 
 /// What is open, so that a promise made to a driver is kept.
@@ -114,16 +136,13 @@ impl Eal {
         // SAFETY: `argv` holds `argc` terminated strings and a null, lives for ever, and DPDK may permute it. STARTED
         // makes this the only call in the process.
         let parsed = unsafe { dpdk_sys::rte_eal_init(argc, argv.as_mut_ptr()) };
+        let runtime_dir = RuntimeDir::of_process();
         if parsed < 0 {
             // SAFETY: reads a thread-local number.
             let errno = unsafe { dpdk_sys::sluice_errno() };
             return Err(start_error(config, &explain(errno, mark)));
         }
-        // SAFETY: EAL is initialised; the string is copied before anything could change it.
-        let directory = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
-        let runtime_dir = Some(PathBuf::from(directory.to_string_lossy().into_owned()))
-            .filter(|path| config.file_prefix.is_none() && path.is_absolute());
-        Ok(Self(Arc::new(Inner { runtime_dir, state: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { state: Mutex::default(), _runtime_dir: runtime_dir })))
     }
 
     /// NUMA nodes with memory.
@@ -152,10 +171,6 @@ impl Drop for Inner {
         // SAFETY: every port, pool and registered thread holds an `Eal`, so none is left; packets hold their pool alive
         // (a pool with packets out is never freed and keeps its `Eal`).
         unsafe { dpdk_sys::rte_eal_cleanup() };
-        if let Some(directory) = &self.runtime_dir {
-            // Without --in-memory DPDK leaves its files there; the folder is named after this process alone.
-            let _ = fs::remove_dir_all(directory);
-        }
     }
 }
 
@@ -165,10 +180,15 @@ pub fn dpdk_version() -> String {
     unsafe { CStr::from_ptr(dpdk_sys::rte_version()) }.to_string_lossy().into_owned()
 }
 
+/// The prefix that no other process has.
+fn own_prefix() -> String {
+    format!("sluice-{}", std::process::id())
+}
+
 /// The command line of EAL.
 fn arguments(config: &EalConfig) -> Result<Vec<CString>, Error> {
     let mut line = vec![String::from("sluice"), String::from("--no-telemetry")];
-    let prefix = config.file_prefix.clone().unwrap_or_else(|| format!("sluice-{}", std::process::id()));
+    let prefix = config.file_prefix.clone().unwrap_or_else(own_prefix);
     line.push(format!("--file-prefix={prefix}"));
 
     let cpus = if config.control_cpus.is_empty() {

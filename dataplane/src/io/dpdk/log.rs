@@ -54,20 +54,20 @@ pub(super) fn mark() -> u64 {
     RECENT.lock().unwrap_or_else(PoisonError::into_inner).seen
 }
 
-/// The gravest of the lines since `mark`, joined; empty if DPDK said nothing above a notice.
+/// The first warnings and errors since `mark`, joined; empty if there were none.
 pub(super) fn since(mark: u64) -> String {
     let recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
     let new = usize::try_from(recent.seen - mark).unwrap_or(KEPT).min(recent.lines.len());
     // That something failed is known; these two say no more.
     let tells =
         |line: &str| !line.contains("Failed to attach device") && !line.contains("Driver cannot attach");
-    let lines = || recent.lines.iter().skip(recent.lines.len() - new).filter(|(_, line)| tells(line));
-    let Some(gravest) = lines().map(|(level, _)| *level).min().filter(|level| *level <= LogLevel::Warning)
-    else {
-        return String::new();
-    };
-    let mut quoted: Vec<&str> =
-        lines().filter(|(level, _)| *level == gravest).map(|(_, line)| line.as_str()).collect();
+    let mut quoted: Vec<&str> = recent
+        .lines
+        .iter()
+        .skip(recent.lines.len() - new)
+        .filter(|(level, line)| *level <= LogLevel::Warning && tells(line))
+        .map(|(_, line)| line.trim_end_matches('.'))
+        .collect();
     quoted.dedup();
     quoted.truncate(QUOTED);
     quoted.join("; ")
