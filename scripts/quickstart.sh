@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: scripts/quickstart.sh [--keep | --stop | --help]
+usage: scripts/quickstart.sh [--keep | --stop [ID] | --help]
 
 As root, on Debian 12: installs what is missing, builds Sluice in release mode, borrows hugepages where it may, makes a
 network of namespaces (a client, the balancer, three backends; IPv4 and IPv6), starts sluiced on AF_PACKET ports in front
@@ -12,7 +12,7 @@ of three nginx, sends 1,000 HTTP requests through a nat service and 1,000 throug
 and what sluicectl says. Exit status 0 only if none failed. It cleans up after itself, also when interrupted.
 
   --keep   leave everything running afterwards, and say how to talk to it
-  --stop   stop what --keep left running
+  --stop   stop what --keep left running: the run with that ID, or all
   --help   this text
 
 The machine's own interfaces are not touched: every interface is made inside a namespace and goes with it.
@@ -20,15 +20,15 @@ SLUICE_BIN=DIR uses sluiced and sluicectl from DIR in place of building them.
 TEXT
 }
 
-KEEP=0 STOP=0
-for argument in "$@"; do
-  case $argument in
-    --keep) KEEP=1 ;;
-    --stop) STOP=1 ;;
-    -h | --help) usage; exit 0 ;;
-    *) usage >&2; exit 2 ;;
-  esac
-done
+KEEP=0 STOP=0 STOP_ID=
+case ${1:-} in
+  '') ;;
+  --keep) KEEP=1 ;;
+  --stop) STOP=1 STOP_ID=${2:-} ;;
+  -h | --help) usage; exit 0 ;;
+  *) usage >&2; exit 2 ;;
+esac
+(($# <= 1 + STOP)) || { usage >&2; exit 2; }
 
 LIB=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
 # shellcheck source=scripts/lib/common.sh
@@ -48,7 +48,7 @@ source "$LIB/sluice.sh"
 
 require_root "$0"
 if ((STOP)); then
-  stopped=$(run_stop_kept)
+  stopped=$(run_stop_kept "$STOP_ID")
   case $stopped in
     0) echo 'nothing was left running' ;;
     1) echo 'stopped' ;;
@@ -150,7 +150,7 @@ ${C_GREEN}All 2,000 requests were answered.${C_OFF} Left running:
   take one out    $SLUICECTL --socket $LB_SOCKET backend disable web-nat $(backend4 b1):8080
   watch packets   ip netns exec $(ns lb) tcpdump -ni wan
 
-  stop            $0 --stop
+  stop            $0 --stop $RUN_ID
 TEXT
 else
   printf '%sAll 2,000 requests were answered%s, %s in all. Everything is cleaned up; --keep leaves it running.\n' \

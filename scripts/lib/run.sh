@@ -111,11 +111,11 @@ run_sweep() {
   done
 }
 
-# run_stop_kept: stop the runs that were left running; prints how many.
+# run_stop_kept [ID]: stop the runs that were left running, or that one; prints how many.
 run_stop_kept() {
   local id n=0
   for id in $(run_list); do
-    [[ -e $SLUICE_RUNS/sluice-$id/keep ]] || continue
+    [[ -e $SLUICE_RUNS/sluice-$id/keep && ${1:-$id} == "$id" ]] || continue
     run_remove "$id"
     n=$((n + 1))
   done

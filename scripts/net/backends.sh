@@ -85,6 +85,19 @@ for mode in nat dsr; do
   done
 done
 
+scene 'drain --wait'
+b2=$(backend4 b2):8080
+hold_start "$NAT_VIP4" 12
+drain_status=0
+ctl backend drain nat4 "$b2" --deadline 1s --wait >"$RUN_DIR/drain.out" 2>&1 || drain_status=$?
+check 'a deadline that comes first: 5' test "$drain_status" = 5
+check 'the connections live on' hold_alive
+ctl backend drain nat4 "$b2" --deadline 5m --wait >"$RUN_DIR/drain.out" 2>&1 &
+drain_pid=$!
+check 'all held connections lived through it' hold_ends_well
+check 'it returns once they have ended: 0' wait "$drain_pid"
+check 'enable ends the drain' ctl backend enable nat4 "$b2"
+
 scene 'weights'
 b1=$(backend4 b1):8080 b2=$(backend4 b2):8080
 check 'weights are about equal at first' share b1 "$NAT_VIP4" 70 200

@@ -94,13 +94,15 @@ if kind == "garbage":
     ask(b"GET /v1/stats SLUICE/9\r\n\r\n", "a strange protocol")
     ask(b"GET\r\n\r\n", "half a request line")
 elif kind == "paths":
-    for target in ("/", "/v1", "/v1/nothing", "/v2/stats", "/../../etc/passwd", "/v1/" + "a" * 3000, "/v1/%00%ff"):
+    for target in ("/", "/v1", "/v1/nothing", "/v2/stats", "/../../etc/passwd", "/v1/" + "a" * 3000, "/v1/%00%ff",
+                   "/v1/services/nowhere", "/v1/services/%ff", "/v1/flows?limit=-1"):
         ask(request("GET", target), target, closing_is_fine=False)
 elif kind == "methods":
     for method in ("DELETE", "PATCH", "BREW"):
         ask(request(method, "/v1/stats"), method, closing_is_fine=False)
 elif kind == "bodies":
-    for target in ("/v1/config", "/v1/config/apply", "/v1/backends", "/v1/stats"):
+    backend = "/v1/services/nat4/backends/10.1.0.11:8080"
+    for target in ("/v1/config/check", "/v1/config/apply", backend + "/weight", backend + "/drain", "/v1/stats", "/v1/nothing"):
         for body in (b"{", b"[" * 10000, b"null", b"\xff\xfe" * 50, b'{"x": 1e999}', b'"' + b"a" * 20000 + b'"'):
             ask(request("POST", target, body), f"{target} with {body[:12]!r}")
 elif kind == "endless-header":

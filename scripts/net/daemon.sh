@@ -80,7 +80,11 @@ check 'no hugepages' refuses 'hugepage' "${without_hugepages[@]}" "$RUN_DIR/othe
 with "s/^workers = .*/workers = [4095]/"
 check 'a CPU that is not there' refuses '4095' "${start[@]}" "$RUN_DIR/other.toml"
 with ''
-check 'no permission' refuses 'permi|root|CAP_|privilege' "${as_nobody[@]}" "$RUN_DIR/other.toml"
+check 'no permission to make the socket' refuses 'permi|root' "${as_nobody[@]}" "$RUN_DIR/other.toml"
+mkdir "$RUN_DIR/nobody"
+chown 65534:65534 "$RUN_DIR/nobody"
+with "s|other.sock|nobody/other.sock|; s/^hugepages = .*/hugepages = false/"
+check 'no permission to open the device' refuses 'permi|root|CAP_' env XDG_RUNTIME_DIR="$RUN_DIR/nobody" "${as_nobody[@]}" "$RUN_DIR/other.toml"
 
 scene 'one daemon a socket'
 lb_start "$LB_CONFIG"
