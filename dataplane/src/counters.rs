@@ -87,8 +87,10 @@ pub const MAX_BACKENDS: usize = 65_536;
 #[repr(align(64))]
 pub struct BackendCounters {
     pub connections_total: Counter,
-    /// Level.
+    /// Level: connections that are not over.
     pub connections_active: Counter,
+    /// Level: entries of the connection table, those of connections that are over included.
+    pub entries: Counter,
     /// From clients.
     pub packets_in: Counter,
     pub bytes_in: Counter,

@@ -257,12 +257,17 @@ fn whole_conversation_then_expiry() {
     bed.pass(LAN, &backend(FIN | ACK), WAN);
     bed.pass(WAN, &client(FIN | ACK), LAN);
     assert_eq!(bed.workers[0].pipeline().connections(), 1);
+    // Over, but remembered for a while.
+    let levels = |bed: &Bed| {
+        (bed.counters[0].backends[0].connections_active.get(), bed.counters[0].backends[0].entries.get())
+    };
+    assert_eq!(levels(&bed), (0, 1));
     for _ in 0..100 {
         bed.now += 1000;
         bed.turn();
     }
     assert_eq!(bed.workers[0].pipeline().connections(), 0);
-    assert_eq!(bed.counters[0].backends[0].connections_active.get(), 0);
+    assert_eq!(levels(&bed), (0, 0));
     // What comes late belongs to no connection.
     bed.send(LAN, &backend(ACK));
     assert_eq!(bed.dropped(DropReason::NoService), 1);

@@ -71,7 +71,9 @@ pub(crate) fn client(n: u32, family: Family) -> (IpAddr, u16) {
     let host = n >> 15;
     match family {
         Family::V4 => (Ipv4Addr::from(0xc612_0000 | host).into(), port),
-        Family::V6 => (Ipv6Addr::from(0x2001_0db8_00ff_0000_0000_0000_0000_0000_u128 | u128::from(host)).into(), port),
+        Family::V6 => {
+            (Ipv6Addr::from(0x2001_0db8_00ff_0000_0000_0000_0000_0000_u128 | u128::from(host)).into(), port)
+        }
     }
 }
 

@@ -57,6 +57,14 @@ fn counted(workers: &[Arc<WorkerCounters>], slot: u32) -> Totals {
     )
 }
 
+/// Entries of connection tables that name `slot`.
+fn entries(workers: &[Arc<WorkerCounters>], slot: u32) -> u64 {
+    workers
+        .iter()
+        .filter_map(|worker| worker.backends.get(slot as usize))
+        .fold(0, |sum, counters| sum.wrapping_add(counters.entries.get()))
+}
+
 /// Connections to `slot` right now.
 pub fn active(workers: &[Arc<WorkerCounters>], slot: u32) -> u64 {
     workers
@@ -130,7 +138,7 @@ impl Slots {
             .copied()
             .filter(|&slot| {
                 let removed = self.owner(slot).and_then(|owner| owner.removed);
-                removed.is_some_and(|removed| u64::from(removed) <= generation) && active(workers, slot) == 0
+                removed.is_some_and(|removed| u64::from(removed) <= generation) && entries(workers, slot) == 0
             })
             .collect();
         for number in over {
@@ -188,14 +196,14 @@ mod tests {
     fn a_slot_waits_for_connections_and_for_every_worker() {
         let (mut slots, workers) = (Slots::default(), workers());
         let one = slots.take("web", address(1)).unwrap();
-        workers[1].backends[one as usize].connections_active.add(1);
+        workers[1].backends[one as usize].entries.add(1);
         workers[1].backends[one as usize].packets_in.add(10);
         slots.retire(one, 5);
         assert!(slots.reclaim(&workers, 4).is_empty());
         assert!(slots.reclaim(&workers, 5).is_empty(), "a connection is left");
         let two = slots.take("web", address(2)).unwrap();
         assert_ne!(one, two);
-        workers[1].backends[one as usize].connections_active.sub(1);
+        workers[1].backends[one as usize].entries.sub(1);
         assert!(slots.reclaim(&workers, 4).is_empty(), "a worker may still make one");
         let freed = slots.reclaim(&workers, 5);
         assert_eq!(freed, [("web".into(), Totals { packets_in: 10, ..Totals::default() })]);
@@ -209,7 +217,7 @@ mod tests {
     fn one_that_comes_back_in_time_has_its_slot() {
         let (mut slots, workers) = (Slots::default(), workers());
         let one = slots.take("web", address(1)).unwrap();
-        workers[0].backends[one as usize].connections_active.add(1);
+        workers[0].backends[one as usize].entries.add(1);
         slots.retire(one, 2);
         assert_ne!(slots.take("mail", address(1)), Some(one));
         assert_eq!(slots.take("web", address(1)), Some(one));
@@ -250,7 +258,7 @@ mod tests {
                     2 => {
                         if let Some(&slot) = live.get(&n) {
                             let counters = &workers[usize::from(n) % 2].backends[slot as usize];
-                            counters.connections_active.add(1);
+                            counters.entries.add(1);
                             counters.connections_total.add(1);
                             open.push((n, slot));
                             counted += 1;
@@ -258,7 +266,7 @@ mod tests {
                     }
                     _ => {
                         if let Some((n, slot)) = open.pop() {
-                            workers[usize::from(n) % 2].backends[slot as usize].connections_active.sub(1);
+                            workers[usize::from(n) % 2].backends[slot as usize].entries.sub(1);
                         }
                     }
                 }

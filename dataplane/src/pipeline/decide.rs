@@ -132,6 +132,7 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
                 if let Some(counters) = shared.counters.backends.get(proposal.entry.backend as usize) {
                     counters.connections_total.add(1);
                     counters.connections_active.add(1);
+                    counters.entries.add(1);
                 }
                 return through(table, shared, arrival, id, Direction::Forward, parsed, packet);
             }

@@ -3,7 +3,7 @@
 use super::decide::Plan;
 use super::parse::Parsed;
 use super::{Context, Notice, Shared, Verdicts, decide, forget};
-use crate::conn::{Direction, State, Table, Timeouts};
+use crate::conn::{Class, Direction, State, Table, Timeouts};
 use crate::io::BURST;
 use crate::neighbor::Slot;
 use crate::packet::Packet;
@@ -191,7 +191,7 @@ pub(super) fn through<K: Rewrite, P: Packet>(
         entry.state == State::UdpEstablished
     };
     if !steady {
-        advance(table, arrival, id, direction, parsed.tcp_flags, is_tcp);
+        advance(table, shared, arrival, id, direction, parsed.tcp_flags, is_tcp);
     }
     let entry = table.entry_mut(id);
     entry.last_seen = now;
@@ -220,6 +220,7 @@ pub(super) fn through<K: Rewrite, P: Packet>(
 #[inline(never)]
 fn advance<K: Rewrite>(
     table: &mut Table<K>,
+    shared: &Shared,
     arrival: Context<'_>,
     id: usize,
     direction: Direction,
@@ -227,17 +228,25 @@ fn advance<K: Rewrite>(
     is_tcp: bool,
 ) {
     let entry = table.entry(id);
+    let (before, slot) = (entry.state, entry.backend);
     let state = if is_tcp {
-        entry.state.after_segment(direction, flags, entry.one_way)
+        before.after_segment(direction, flags, entry.one_way)
     } else {
-        entry.state.after_datagram(direction, entry.one_way)
+        before.after_datagram(direction, entry.one_way)
     };
-    if state != entry.state {
-        let timeouts = arrival
-            .snapshot
-            .backend(entry.backend)
-            .map_or_else(Timeouts::default, |backend| backend.timeouts);
-        table.set_state(id, state, arrival.now, timeouts.of(state));
+    if state == before {
+        return;
+    }
+    let backend = arrival.snapshot.backend(slot);
+    let timeouts = backend.map_or_else(Timeouts::default, |backend| backend.timeouts);
+    table.set_state(id, state, arrival.now, timeouts.of(state));
+    if let Some(counters) = shared.counters.backends.get(slot as usize) {
+        // Over, or (an acknowledgement after all) not over yet.
+        match (before.class() == Class::Closing, state.class() == Class::Closing) {
+            (false, true) => counters.connections_active.sub(1),
+            (true, false) => counters.connections_active.add(1),
+            _ => {}
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod forward;
 mod local;
 mod parse;
 
-use crate::conn::{Entry, Table, Tick, Timeouts};
+use crate::conn::{Class, Entry, Table, Tick, Timeouts};
 use crate::counters::{MAX_BACKENDS, WorkerCounters};
 use crate::flow::{FlowKey, Secret, V4Key, V6Key};
 use crate::io::BURST;
@@ -271,10 +271,13 @@ impl Pipeline {
     }
 }
 
-/// Accounts for a connection that is over.
+/// Accounts for a connection that leaves the table.
 fn forget<K: FlowKey>(counters: &WorkerCounters, entry: &Entry<K>) {
     if let Some(backend) = counters.backends.get(entry.backend as usize) {
-        backend.connections_active.sub(1);
+        backend.entries.sub(1);
+        if entry.state.class() != Class::Closing {
+            backend.connections_active.sub(1);
+        }
     }
 }
 

@@ -75,14 +75,11 @@ pub(super) fn parse<P: Packet>(packet: &P, at: usize, mac: MacWord, tables: Tabl
         && be16(head, 12) == ethertype::IPV4
         && head[L3] == 0x45
     {
-        match plain_v4(head, frame, frame_len, packet.rx_checksum()) {
-            Ok((key, tcp_flags)) => {
-                let l4 = (L3 + ipv4::LEN) as u16;
-                sorted.v4.push(Parsed::new(key, at, tcp_flags, l4, frame_len).hashed(tables.v4));
-                return;
-            }
-            // Whatever is unusual is looked at again, one check after the other.
-            Err(Unusual) => {}
+        // Whatever is unusual is looked at again below, one check after the other.
+        if let Some((key, tcp_flags)) = plain_v4(head, frame, frame_len, packet.rx_checksum()) {
+            let l4 = (L3 + ipv4::LEN) as u16;
+            sorted.v4.push(Parsed::new(key, at, tcp_flags, l4, frame_len).hashed(tables.v4));
+            return;
         }
     }
     match general(packet, at, mac) {
@@ -117,20 +114,17 @@ impl<K: FlowKey> Parsed<K> {
 /// Ethernet, IPv4 without options, UDP.
 const PLAIN_V4: usize = L3 + ipv4::LEN + udp::LEN;
 
-/// Not a plain packet: to be parsed in full.
-struct Unusual;
-
-/// A packet whose headers are those of `head`: its key and TCP flags.
+/// A packet whose headers are those of `head`: its key and TCP flags; `None` if it needs a full look.
 #[inline(always)]
 fn plain_v4(
     head: &[u8; PLAIN_V4],
     frame: &[u8],
     frame_len: usize,
     checked: RxChecksum,
-) -> Result<(V4Key, u8), Unusual> {
+) -> Option<(V4Key, u8)> {
     const L4: usize = L3 + ipv4::LEN;
     let total = usize::from(be16(head, L3 + ipv4::at::TOTAL_LENGTH));
-    let Some(ip) = head[L3..].first_chunk::<{ ipv4::LEN }>() else { return Err(Unusual) };
+    let ip = head[L3..].first_chunk::<{ ipv4::LEN }>()?;
     let sum_good = match checked {
         RxChecksum::Unknown => ipv4::checksum_ok(ip),
         RxChecksum::Ipv4Good => true,
@@ -141,28 +135,26 @@ fn plain_v4(
     let source = ip[ipv4::at::SOURCE];
     let source_good = source.wrapping_sub(1) < 223 && source != 127;
     if !(sum_good && whole && source_good && ip[ipv4::at::TTL] > 1) {
-        return Err(Unusual);
+        return None;
     }
     let segment = total.wrapping_sub(ipv4::LEN);
     match ip[ipv4::at::PROTOCOL] {
         protocol::UDP => {
             let len = usize::from(be16(head, L4 + udp::at::LENGTH));
             if total < ipv4::LEN || len < udp::LEN || len > segment {
-                return Err(Unusual);
+                return None;
             }
-            Ok((V4Key::from_headers(ip, field(head, L4), protocol::UDP), 0))
+            Some((V4Key::from_headers(ip, field(head, L4), protocol::UDP), 0))
         }
         protocol::TCP => {
-            let Some(tcp) = frame.get(L4..).and_then(|rest| rest.first_chunk::<{ tcp::LEN }>()) else {
-                return Err(Unusual);
-            };
+            let tcp = frame.get(L4..).and_then(|rest| rest.first_chunk::<{ tcp::LEN }>())?;
             let header_len = usize::from(tcp[tcp::at::DATA_OFFSET] >> 4) * 4;
             if total < ipv4::LEN || header_len < tcp::LEN || header_len > segment {
-                return Err(Unusual);
+                return None;
             }
-            Ok((V4Key::from_headers(ip, field(head, L4), protocol::TCP), tcp[tcp::at::FLAGS]))
+            Some((V4Key::from_headers(ip, field(head, L4), protocol::TCP), tcp[tcp::at::FLAGS]))
         }
-        _ => Err(Unusual),
+        _ => None,
     }
 }
 
