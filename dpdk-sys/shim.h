@@ -37,7 +37,6 @@ enum sluice_mbuf_layout {
 	SLUICE_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	SLUICE_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	SLUICE_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
-	SLUICE_MBUF_NEXT = offsetof(struct rte_mbuf, next),
 };
 
 /* rte_eth_rx_burst(): at most `count` packets into `packets`; returns how many. */

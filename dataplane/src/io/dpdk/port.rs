@@ -57,6 +57,9 @@ pub struct PortStats {
     pub rx_no_buffer: u64,
 }
 
+/// Buffers that the AF_XDP driver lends the kernel for each queue, whatever the size of its RX ring.
+const AF_XDP_FILL: u32 = 2048;
+
 impl Port {
     /// Attaches, configures and starts a device. Where it offers less than is asked, the port takes that and says so in
     /// [`Port::notices`].
@@ -231,19 +234,24 @@ pub fn open_ports(eal: &Eal, configs: &[PortConfig], workers: u32, held: u32) ->
     let node_of =
         |device: &Device| device.numa_node().filter(|node| memory.len() > 1 && memory.contains(node));
 
-    // Per node: queues and the largest MTU.
-    let mut needs: BTreeMap<Option<u32>, (u32, u16)> = BTreeMap::new();
+    // The largest MTU of each node's ports.
+    let mut mtus: BTreeMap<Option<u32>, u16> = BTreeMap::new();
+    for (device, config) in devices.iter().zip(configs) {
+        let mtu = mtus.entry(node_of(device)).or_default();
+        *mtu = config.mtu.max(*mtu);
+    }
+    // A packet received on one node may wait in a TX ring of another: each pool covers all rings.
+    let all_queues = |device: &str| -> u32 {
+        let matching = configs.iter().filter(|config| config.device.trim_start().starts_with(device));
+        matching.map(|config| u32::from(config.queues.max(1))).sum()
+    };
+    let queues = all_queues("");
+    let held = held + all_queues("net_af_xdp") * AF_XDP_FILL;
     let rx = configs.iter().map(|config| u32::from(config.rx_descriptors)).max().unwrap_or(0);
     let tx = configs.iter().map(|config| u32::from(config.tx_descriptors)).max().unwrap_or(0);
-    for (device, config) in devices.iter().zip(configs) {
-        let need = needs.entry(node_of(device)).or_default();
-        need.0 += u32::from(config.queues.max(1));
-        need.1 = need.1.max(config.mtu);
-    }
     let mut pools = BTreeMap::new();
-    for (node, (queues, mtu)) in needs {
+    for (node, mtu) in mtus {
         let config = MempoolConfig {
-            // A packet received on one node may be in flight on another: each pool covers every TX ring it may meet.
             mbufs: MempoolConfig::sized(queues, rx, tx, workers, held),
             data_room: MempoolConfig::data_room_for(mtu),
             node,
