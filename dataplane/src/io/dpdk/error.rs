@@ -11,7 +11,7 @@ pub enum Error {
 
     /// The kernel has no hugepages at all.
     #[error(
-        "no hugepages are free ({reserved_mib} MiB are reserved, all in use); reserve some, for example \
+        "no hugepages are free (of {reserved_mib} MiB reserved); reserve some, for example \
          `sysctl -w vm.nr_hugepages=512` for 1 GiB, or set `hugepages = false` for a trial"
     )]
     NoHugepages {
