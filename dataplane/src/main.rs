@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Err(errors) => return refuse(&errors),
     };
     if arguments.check {
-        for warning in config.warnings() {
+        for warning in balancer::warnings(&config) {
             eprintln!("warning: {warning}");
         }
         println!("{}: the configuration is right", arguments.config.display());

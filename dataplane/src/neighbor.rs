@@ -154,6 +154,30 @@ impl Neighbors {
         Some(slot)
     }
 
+    /// Makes room by forgetting those that are not resolved or were not used lately; if that frees less than half of the
+    /// table, all of them. Slots handed out before mean nothing any more.
+    pub fn make_room(&mut self) {
+        let keep = |neighbor: &Neighbor| neighbor.resolved && neighbor.used;
+        if self.slots.iter().filter(|neighbor| keep(neighbor)).count() > CAPACITY / 2 {
+            return self.clear();
+        }
+        self.slots.retain(keep);
+        self.index.fill(EMPTY);
+        self.report = 0;
+        for slot in 0..self.slots.len() {
+            if let Err(at) = self.search(self.slots[slot].hop) {
+                self.index[at] = slot as Slot;
+            }
+        }
+    }
+
+    /// The control thread could not be asked about `hop`: the next packet tries again.
+    pub fn ask_again(&mut self, hop: NextHop) {
+        if let Ok(slot) = self.search(hop) {
+            self.get_mut(slot).asked = false;
+        }
+    }
+
     /// Forgets all of them; slots handed out before mean nothing any more.
     pub fn clear(&mut self) {
         self.slots.clear();
@@ -215,6 +239,26 @@ mod tests {
         table.clear();
         assert!(table.is_empty());
         assert!(table.slot(hop(9)).is_some());
+    }
+
+    #[test]
+    fn room_is_made_at_the_expense_of_those_that_do_not_answer() {
+        let mut table = neighbors();
+        for n in 0..CAPACITY as u16 {
+            table.slot(hop(n)).unwrap();
+        }
+        for n in [5, 900, 16_000] {
+            table.update(hop(n), Some(Mac([n as u8; 6])));
+            let slot = table.slot(hop(n)).unwrap();
+            table.address(slot, &mut [0; 64]);
+        }
+        table.make_room();
+        assert_eq!(table.len(), 3);
+        for n in [5, 900, 16_000] {
+            let slot = table.slot(hop(n)).unwrap();
+            assert_eq!((table.get(slot).hop, table.get(slot).mac()), (hop(n), Some(Mac([n as u8; 6]))));
+        }
+        assert_eq!(table.len(), 3);
     }
 
     #[test]

@@ -285,6 +285,7 @@ fn established_connections_outlive_a_flood() {
         let out = parse(&bed.pass(WAN, &tcp(&from, VIP4, SYN).frame(WAN, b""), LAN));
         bed.pass(LAN, &tcp(&out.to.to_string(), &from, SYN | ACK).frame(LAN, b""), WAN);
         bed.pass(WAN, &tcp(&from, VIP4, ACK).frame(WAN, b""), LAN);
+        bed.pass(LAN, &tcp(&out.to.to_string(), &from, ACK).frame(LAN, b""), WAN);
     }
     for n in 0..5000u32 {
         let from = format!("203.0.{}.{}:{}", n >> 8 & 0xff, n & 0xff, 1024 + n % 60000);
@@ -307,13 +308,23 @@ fn established_connections_outlive_a_flood() {
 fn a_table_full_of_established_connections_forwards_dsr_without_tracking() {
     let mut dsr = spec("192.0.2.20", Protocol::Udp, Mode::Dsr, &["10.1.0.11", "10.1.0.12"]);
     dsr.scheduler = ctl::config::Scheduler::Maglev;
-    let nat = spec("192.0.2.10", Protocol::Udp, Mode::Nat, &["10.1.0.11:53"]);
-    let mut bed = Bed::new(1, 8, two_arm(&[dsr, nat]));
+    let nat = |protocol| spec("192.0.2.10", protocol, Mode::Nat, &["10.1.0.11:8080"]);
+    let mut bed = Bed::new(1, 8, two_arm(&[dsr, nat(Protocol::Tcp), nat(Protocol::Udp)]));
     bed.know_all();
-    for port in 1000..1008 {
-        for _ in 0..2 {
+    // What only a client confirms may be established in half of the table and no more.
+    for port in 1000..1100 {
+        for _ in 0..3 {
             bed.pass(WAN, &udp(&format!("198.51.100.7:{port}"), "192.0.2.20:80").frame(WAN, b""), LAN);
         }
+    }
+    assert!(bed.total(|c| c.evictions.get()) > 80);
+    // What backends confirm, in the rest.
+    for port in 1000..1004 {
+        let from = format!("198.51.100.7:{port}");
+        bed.pass(WAN, &tcp(&from, VIP4, SYN).frame(WAN, b""), LAN);
+        bed.pass(LAN, &tcp("10.1.0.11:8080", &from, SYN | ACK).frame(LAN, b""), WAN);
+        bed.pass(WAN, &tcp(&from, VIP4, ACK).frame(WAN, b""), LAN);
+        bed.pass(LAN, &tcp("10.1.0.11:8080", &from, ACK).frame(LAN, b""), WAN);
     }
     for port in 2000..2020 {
         let frame = udp(&format!("198.51.100.7:{port}"), "192.0.2.20:80").frame(WAN, b"");

@@ -108,7 +108,7 @@ fn watch(
         if rest.is_some_and(|rest| rest.is_zero()) {
             progress.end();
             let error = format!("{} is not drained at its deadline", target.address);
-            let remedy = "give it a later deadline, or take it out and lose them";
+            let remedy = "wait longer with a later deadline, or enable it again";
             let error =
                 ApiError::new(error, format!("{left} connections are left; it stays draining"), remedy);
             return Err(Failure::told(TIMEOUT, error));

@@ -24,6 +24,8 @@ pub enum State {
     SynSent,
     /// The backend answered it.
     SynReceived,
+    /// The client acknowledged the backend's SYN, or said so: the backend has yet to show that it agrees.
+    Acknowledged,
     /// Taken up in mid-life (after a restart, say) and not yet confirmed by the other side.
     Adopted,
     Established,
@@ -65,9 +67,12 @@ impl State {
     pub fn class(self) -> Class {
         match self {
             Self::Free => Class::Free,
-            Self::SynSent | Self::SynReceived | Self::Adopted | Self::UdpNew | Self::UdpReplied => {
-                Class::HalfOpen
-            }
+            Self::SynSent
+            | Self::SynReceived
+            | Self::Acknowledged
+            | Self::Adopted
+            | Self::UdpNew
+            | Self::UdpReplied => Class::HalfOpen,
             Self::Established | Self::FinClient | Self::FinBackend | Self::UdpEstablished => {
                 Class::Established
             }
@@ -84,43 +89,21 @@ impl State {
             return Self::Reset;
         }
         let fin = flags & flag::FIN != 0;
-        let syn = flags & flag::SYN != 0;
+        let (syn, ack) = (flags & flag::SYN != 0, flags & flag::ACK != 0);
         match (self, direction) {
-            (Self::SynSent, Reply) if syn && flags & flag::ACK != 0 => Self::SynReceived,
-            // The acknowledgement of the backend's SYN: both sides have spoken.
-            (Self::SynReceived, Forward) if !syn && flags & flag::ACK != 0 => {
-                if fin {
-                    Self::FinClient
-                } else {
-                    Self::Established
-                }
-            }
-            (Self::SynSent, Forward) if one_way && !syn && flags & flag::ACK != 0 => {
-                if fin {
-                    Self::FinClient
-                } else {
-                    Self::Established
-                }
-            }
-            (Self::Adopted, Forward) if one_way && !syn => {
-                if fin {
-                    Self::FinClient
-                } else {
-                    Self::Established
-                }
-            }
-            (Self::Adopted, Reply) if !syn => {
-                if fin {
-                    Self::FinBackend
-                } else {
-                    Self::Established
-                }
-            }
+            (Self::SynSent, Reply) if syn && ack => Self::SynReceived,
+            // Replies are not seen, so what the client closes is over; what it still sends keeps the entry for a while.
+            (Self::SynSent | Self::Adopted | Self::Established, Forward) if one_way && fin => Self::TimeWait,
+            (Self::SynSent | Self::Adopted, Forward) if one_way && !syn && ack => Self::Established,
+            // Anybody can claim to be the client: only the backend, which checks sequence numbers, can confirm it.
+            (Self::SynReceived | Self::Reset, Forward) if !syn && ack && !one_way => Self::Acknowledged,
+            (Self::Acknowledged | Self::Adopted, Reply) if !syn && fin => Self::FinBackend,
+            (Self::Acknowledged | Self::Adopted, Reply) if !syn => Self::Established,
+            // After a reset the client goes on: it did not mean it, or did not send it (RFC 5961 section 1).
+            (Self::Reset, Forward) if one_way && !syn && ack => Self::Adopted,
             (Self::Established, Forward) if fin => Self::FinClient,
             (Self::Established, Reply) if fin => Self::FinBackend,
             (Self::FinClient, Reply) | (Self::FinBackend, Forward) if fin => Self::TimeWait,
-            // The backend's FIN is not seen: its acknowledgement by the client is not told from any other, so the
-            // entry goes when nothing moves for the half-closed timeout.
             (state, _) => state,
         }
     }
@@ -143,6 +126,7 @@ impl State {
             Self::Free => "free",
             Self::SynSent => "syn_sent",
             Self::SynReceived => "syn_received",
+            Self::Acknowledged => "acknowledged",
             Self::Adopted => "adopted",
             Self::Established => "established",
             Self::FinClient => "fin_client",
@@ -189,7 +173,8 @@ impl Timeouts {
         match state {
             State::Free => 0,
             State::SynSent | State::SynReceived | State::Adopted => self.half_open,
-            State::Established => self.established,
+            // A connection may be idle from the first: the backend waits for a request.
+            State::Acknowledged | State::Established => self.established,
             State::FinClient | State::FinBackend => self.half_closed,
             State::TimeWait | State::Reset => self.closing,
             State::UdpNew | State::UdpReplied | State::UdpEstablished => self.udp,
@@ -235,7 +220,7 @@ mod tests {
         let expected = [
             "syn_sent",
             "syn_received",
-            "established",
+            "acknowledged",
             "established",
             "fin_client",
             "time_wait",
@@ -255,7 +240,7 @@ mod tests {
     #[test]
     fn direct_return_is_confirmed_by_the_acknowledgement() {
         let seen = run(true, &[(Forward, SYN), (Forward, SYN), (Forward, ACK), (Forward, FIN)]);
-        assert_eq!(seen, [State::SynSent, State::SynSent, State::Established, State::FinClient]);
+        assert_eq!(seen, [State::SynSent, State::SynSent, State::Established, State::TimeWait]);
     }
 
     #[test]
@@ -264,6 +249,16 @@ mod tests {
             assert_eq!(State::Established.after_segment(direction, RST, false), State::Reset);
         }
         assert_eq!(State::Reset.class(), Class::Closing);
+    }
+
+    #[test]
+    fn a_reset_that_nobody_meant_is_survived() {
+        // Forged, or not: the client goes on, and the backend answers.
+        let after = State::Established.after_segment(Forward, RST, false).after_segment(Forward, ACK, false);
+        assert_eq!(after.class(), Class::HalfOpen);
+        assert_eq!(after.after_segment(Reply, ACK, false), State::Established);
+        // The last segments of the other side do not bring a connection back to life.
+        assert_eq!(State::Reset.after_segment(Reply, ACK, false), State::Reset);
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub struct Table<K: FlowKey> {
     free_len: usize,
     fresh: usize,
     live: usize,
+    /// How many of them are of the class that is never evicted.
+    established: usize,
     secret: Secret,
     /// Where the next search for an entry to evict starts.
     hand: usize,
@@ -106,6 +108,7 @@ impl<K: FlowKey> Table<K> {
             free_len: 0,
             fresh: 0,
             live: 0,
+            established: 0,
             secret,
             hand: 0,
             sweep: 0,
@@ -123,6 +126,12 @@ impl<K: FlowKey> Table<K> {
 
     pub fn is_empty(&self) -> bool {
         self.live == 0
+    }
+
+    /// Whether a connection that only its client has confirmed may count as established. Such evidence can be forged, so
+    /// it may fill half of the table and no more.
+    pub fn trusts_clients(&self) -> bool {
+        self.established < self.capacity() / 2
     }
 
     pub fn index_stats(&self) -> IndexStats {
@@ -219,6 +228,7 @@ impl<K: FlowKey> Table<K> {
             return Err(Full::NoRoom);
         }
         self.live += 1;
+        self.established += usize::from(entry.state.class() == Class::Established);
         self.deadlines[id] = deadline(now, timeout, entry.state.class());
         Ok(id)
     }
@@ -262,13 +272,16 @@ impl<K: FlowKey> Table<K> {
         }
         self.release(id);
         self.live -= 1;
+        self.established -= usize::from(entry.state.class() == Class::Established);
         entry
     }
 
     /// Moves a connection to another state, with its timeout in milliseconds.
     pub fn set_state(&mut self, id: usize, state: State, now: Tick, timeout: u32) {
         debug_assert_ne!(state, State::Free);
-        self.entries[id].state = state;
+        let before = std::mem::replace(&mut self.entries[id].state, state);
+        self.established += usize::from(state.class() == Class::Established);
+        self.established -= usize::from(before.class() == Class::Established);
         self.deadlines[id] = deadline(now, timeout, state.class());
     }
 

@@ -11,6 +11,7 @@ use crate::pipeline::Notice;
 use crate::route::PortId;
 use crate::snapshot::Snapshot;
 use crate::wire::ethernet::Mac;
+use ctl::api::Link;
 use ctl::config::{BackendAddress, Config, ConfigError, ConfigWarning};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -62,6 +63,8 @@ pub struct Balancer {
     pub(super) started: Instant,
     /// Hardware address and largest packet, by port.
     ports: Vec<(Mac, u16)>,
+    /// Whether each port's cable was in when last looked at.
+    cables: Vec<Link>,
     reviewed: Millis,
     actions: Vec<Action>,
     heard: Vec<Notice>,
@@ -82,6 +85,11 @@ pub struct Applied {
 pub enum Missing {
     Service,
     Backend,
+}
+
+/// What is right in `config` and still deserves a word.
+pub fn warnings(config: &Config) -> Vec<ConfigWarning> {
+    build::warnings(config)
 }
 
 /// Whether this build can run `config`.
@@ -111,6 +119,7 @@ impl Balancer {
             notices,
             started: Instant::now(),
             ports: links_of,
+            cables: Vec::new(),
             reviewed: 0,
             actions: Vec::new(),
             heard: Vec::new(),
@@ -157,7 +166,7 @@ impl Balancer {
         self.check(&config)?;
         let model = self.plan(&config)?;
         let changes = super::changes::between(&self.config, &config);
-        let warnings = config.warnings();
+        let warnings = build::warnings(&config);
         let known = self.announced();
         self.config = config;
         self.commit(model);
@@ -241,6 +250,7 @@ impl Balancer {
         if now.saturating_sub(self.reviewed) >= REVIEW {
             self.reviewed = now;
             self.review();
+            self.look_at_cables();
             self.reclaim();
         }
         lively
@@ -291,6 +301,19 @@ impl Balancer {
             }
         }
         self.actions = actions;
+    }
+
+    /// Says which links went down or came back.
+    fn look_at_cables(&mut self) {
+        let now: Vec<Link> = self.devices.iter().map(|device| device.link()).collect();
+        for (port, (was, is)) in self.config.ports.iter().zip(self.cables.iter().zip(&now)) {
+            match (was, is) {
+                (_, Link::Down) if was != is => tracing::warn!("port {}: the link went down", port.name),
+                (Link::Down, _) if was != is => tracing::info!("port {}: the link is up again", port.name),
+                _ => {}
+            }
+        }
+        self.cables = now;
     }
 
     /// Drains that are done, and those that are late.

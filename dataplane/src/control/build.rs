@@ -9,7 +9,8 @@ use crate::service;
 use crate::snapshot::{Backend, Parts, Port, Snapshot};
 use crate::wire::ethernet::Mac;
 use ctl::config::{
-    Affinity, Config, ConfigError, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel, unsupported,
+    Affinity, Config, ConfigError, ConfigWarning, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel,
+    unsupported,
 };
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,6 +29,18 @@ const SUPPORTED: Supported = Supported {
 /// Least time for a half-closed connection in milliseconds: the other half may be silent for as long as it computes
 /// (RFC 5382 REQ-5: transitory states, 4 minutes).
 const HALF_CLOSED: u32 = 240_000;
+
+/// What is right in `config` and still deserves a word, what this version leaves undone included.
+pub(super) fn warnings(config: &Config) -> Vec<ConfigWarning> {
+    let mut warnings = config.warnings();
+    for (index, _) in config.services.iter().enumerate().filter(|(_, service)| service.health.is_some()) {
+        let problem = "health checks are not run by this version: the backends count as up";
+        let remedy = "disable backends by hand, or check them from elsewhere";
+        let path = format!("service[{index}].health");
+        warnings.push(ConfigWarning(ConfigError::at(&config.origin, &path, problem, remedy)));
+    }
+    warnings
+}
 
 /// What `config` asks for that the data plane cannot do, whatever the machine.
 pub(super) fn refusals(config: &Config) -> Vec<ConfigError> {

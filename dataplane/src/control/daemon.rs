@@ -26,8 +26,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-/// Packets of one worker that may wait outside of queues: for next hops, and in the rings to other workers.
-const HELD: u32 = 256 + 1024;
+/// Packets of one worker that may wait outside of queues: for next hops, and in the rings from other workers.
+const fn held(workers: usize) -> u32 {
+    256 + 2048 * (workers as u32).saturating_sub(1)
+}
 
 /// Why the daemon does not start.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<(), Refusal> {
     if !errors.is_empty() {
         return Err(errors.into());
     }
-    for warning in config.warnings() {
+    for warning in super::build::warnings(&config) {
         tracing::warn!("{warning}");
     }
     memory::check(&config.runtime).map_err(refusal)?;
@@ -125,7 +127,7 @@ fn open(eal: &Eal, config: &Config, notices: &mut Vec<String>) -> Result<(Vec<Po
             }
         })
         .collect();
-    let ports = open_ports(eal, &configs, wanted as u32, HELD * wanted as u32).map_err(refusal)?;
+    let ports = open_ports(eal, &configs, wanted as u32, held(wanted) * wanted as u32).map_err(refusal)?;
     let mut workers = wanted;
     for (port, config) in ports.iter().zip(&config.ports) {
         let offered = port.capabilities();
@@ -247,9 +249,6 @@ fn serve(control: Arc<Control>, socket: &ControlSocket, metrics: Option<SocketAd
     let ready = {
         let control = Arc::clone(&control);
         move || {
-            for notice in super::objects::unchecked(&control.balancer()) {
-                tracing::warn!("{notice}");
-            }
             tracing::info!("ready: generation {} is in use", control.balancer().generation());
         }
     };
@@ -268,6 +267,7 @@ struct DpdkDevice(Port);
 impl Device for DpdkDevice {
     fn facts(&self) -> Facts {
         let (offered, link) = (self.0.capabilities(), self.0.link());
+        let up = self.link();
         let offloads = |side: &str, all: &[String], used: &[String]| -> Vec<Offload> {
             let offload =
                 |name: &String| Offload { name: format!("{side}_{name}"), in_use: used.contains(name) };
@@ -277,7 +277,7 @@ impl Device for DpdkDevice {
         both.extend(offloads("tx", &offered.tx_offloads_offered, &offered.tx_offloads));
         Facts {
             driver: offered.driver.clone(),
-            link: if link.up { api::Link::Up } else { api::Link::Down },
+            link: up,
             link_mbps: Some(link.speed_mbps).filter(|mbps| ![0, u32::MAX].contains(mbps)),
             numa_node: offered.numa_node.and_then(|node| u16::try_from(node).ok()),
             queues: PortQueues {
@@ -298,6 +298,11 @@ impl Device for DpdkDevice {
         }
     }
 
+    fn link(&self) -> api::Link {
+        let up = carrier(self.0.device()).unwrap_or_else(|| self.0.link().up);
+        if up { api::Link::Up } else { api::Link::Down }
+    }
+
     fn counters(&self) -> PortStats {
         let stats = self.0.stats().unwrap_or_default();
         PortStats {
@@ -312,4 +317,16 @@ impl Device for DpdkDevice {
             tx_errors: stats.tx_errors,
         }
     }
+}
+
+/// Whether the interface behind a port on a kernel's interface has a carrier: the driver calls the link up always.
+/// `None` for other ports.
+fn carrier(device: &str) -> Option<bool> {
+    if !device.starts_with("net_af_packet") && !device.starts_with("net_af_xdp") {
+        return None;
+    }
+    let interface = device.split(',').find_map(|argument| argument.strip_prefix("iface="))?;
+    // An interface that is down has no readable carrier.
+    let state = std::fs::read_to_string(format!("/sys/class/net/{interface}/carrier"));
+    Some(state.is_ok_and(|state| state.trim() == "1"))
 }

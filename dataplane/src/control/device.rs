@@ -8,6 +8,11 @@ pub trait Device: Send + Debug {
     /// What it is and what it can do, right now.
     fn facts(&self) -> Facts;
 
+    /// Whether its cable is in, right now.
+    fn link(&self) -> Link {
+        self.facts().link
+    }
+
     /// Its own counters; the name is left empty.
     fn counters(&self) -> PortStats;
 }

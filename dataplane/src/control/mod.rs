@@ -87,12 +87,13 @@ impl Control {
         let _turn = self.turn().await;
         let file = config.origin.file().to_owned();
         let applied = self.balancer().apply(config)?;
-        let changes = if applied.changes.is_empty() { "nothing".into() } else { applied.changes.join("; ") };
+        let changes =
+            if applied.changes.is_empty() { "no change".into() } else { applied.changes.join("; ") };
         tracing::info!("{file} applied as generation {}: {changes}", applied.generation);
         for warning in &applied.warnings {
             tracing::warn!("{warning}");
         }
-        for notice in objects::unchecked(&self.balancer()) {
+        for notice in objects::idle(&self.balancer()) {
             tracing::warn!("{notice}");
         }
         Ok(applied)

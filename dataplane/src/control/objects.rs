@@ -17,6 +17,12 @@ pub(super) fn status(balancer: &Balancer) -> Status {
         notices.extend(facts.notices.iter().map(|notice| format!("port {}: {notice}", port.name)));
     }
     notices.extend(unchecked(balancer));
+    notices.extend(idle(balancer));
+    let in_force = balancer.config.origin.file();
+    if std::path::Path::new(in_force) != balancer.config_file {
+        let started = balancer.config_file.display();
+        notices.push(format!("{in_force} is in force, but SIGHUP and a restart will read {started}"));
+    }
     let connections_max = balancer.config.runtime.max_connections;
     Status {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -24,7 +30,7 @@ pub(super) fn status(balancer: &Balancer) -> Status {
         pid: std::process::id(),
         uptime_seconds: balancer.started.elapsed().as_secs_f64(),
         generation: balancer.links.acknowledged(),
-        config_file: balancer.config_file.display().to_string(),
+        config_file: in_force.to_owned(),
         workers: balancer.links.len() as u64,
         ports: balancer.config.ports.len() as u64,
         ports_up: facts.iter().filter(|facts| facts.link == Link::Up).count() as u64,
@@ -39,6 +45,17 @@ pub(super) fn status(balancer: &Balancer) -> Status {
         dropped_packets: reader.dropped(),
         notices,
     }
+}
+
+/// One line for each service that turns clients away.
+pub(super) fn idle(balancer: &Balancer) -> impl Iterator<Item = String> {
+    let services = balancer.model.services.iter().filter(|service| service.candidates.is_empty());
+    services.map(|service| {
+        format!(
+            "service {:?}: no backend takes new connections; enable one, or give one a weight above 0",
+            service.config.name
+        )
+    })
 }
 
 /// One line for each service whose `[service.health]` has no effect.

@@ -58,7 +58,9 @@ impl Link {
             if let Err(command) = self.control.send(command) {
                 self.backlog.push_back(command);
             }
-        } else if self.backlog.len() < BACKLOG || !matches!(command, Command::Transmit { .. }) {
+        } else if self.backlog.len() < BACKLOG
+            || !matches!(command, Command::Transmit { .. } | Command::Neighbor { mac: None, .. })
+        {
             self.backlog.push_back(command);
         }
     }

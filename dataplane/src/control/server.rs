@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// Connections served at the same time; others are turned away.
+/// Connections served at the same time, of those who may change things and of others each; more are turned away.
 const CONNECTIONS: usize = 64;
 /// From a connection's first moment, or the last answer, to the end of a request's head.
 const HEAD: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Answers on the control socket, for ever.
 pub(super) async fn serve_socket(control: Arc<Control>, listener: UnixListener) {
     let router = api::router(control);
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let [owners, others] = [(); 2].map(|()| Arc::new(Semaphore::new(CONNECTIONS)));
     // The daemon's own user, as the owner of its process.
     let own = std::fs::metadata("/proc/self").map_or(0, |process| process.uid());
     loop {
@@ -49,13 +49,17 @@ pub(super) async fn serve_socket(control: Arc<Control>, listener: UnixListener) 
                 tracing::debug!("the control socket cannot accept: {error}");
                 tokio::time::sleep(PAUSE).await;
             }
-            Ok((stream, _)) => match Arc::clone(&permits).try_acquire_owned() {
-                Ok(permit) => {
-                    let peer = Peer { may_change: may_change(&stream, own) };
-                    tokio::spawn(connection(stream, router.clone(), peer, permit));
+            Ok((stream, _)) => {
+                let peer = Peer { may_change: may_change(&stream, own) };
+                // Others cannot keep those out who may change things.
+                let permits = if peer.may_change { &owners } else { &others };
+                match Arc::clone(permits).try_acquire_owned() {
+                    Ok(permit) => {
+                        tokio::spawn(connection(stream, router.clone(), peer, permit));
+                    }
+                    Err(_) => turn_away(stream).await,
                 }
-                Err(_) => turn_away(stream).await,
-            },
+            }
         }
     }
 }

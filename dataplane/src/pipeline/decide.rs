@@ -50,6 +50,10 @@ pub(super) fn plan<K: Rewrite>(
         }
         return Plan::Settled(Verdict::Drop(DropReason::NoService));
     };
+    // From one of our own addresses: forged, and apt to go round for ever.
+    if arrival.snapshot.is_local(client.0) {
+        return Plan::Settled(Verdict::Drop(DropReason::IpSource));
+    }
     let owner = shared.owner(client);
     if !arrival.handed && owner != shared.worker {
         return Plan::Settled(Verdict::HandOff(owner));

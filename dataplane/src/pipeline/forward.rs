@@ -234,7 +234,10 @@ fn advance<K: Rewrite>(
     } else {
         before.after_datagram(direction, entry.one_way)
     };
-    if state == before {
+    // What a backend has not confirmed may be forged (a datagram's source always): there is a limit to it.
+    let forgeable = entry.one_way || !is_tcp;
+    let promoted = state.class() == Class::Established && before.class() != Class::Established;
+    if state == before || (forgeable && promoted && !table.trusts_clients()) {
         return;
     }
     let backend = arrival.snapshot.backend(slot);

@@ -35,13 +35,13 @@ fn own_mac(arrival: Context<'_>) -> Option<Mac> {
 /// Passes on what a neighbour says about itself, or that it claims an address of ours.
 fn learn(shared: &mut Shared, arrival: Context<'_>, address: IpAddr, mac: Mac, solicited: bool) {
     let Context { port, snapshot, .. } = arrival;
-    if mac.is_multicast() || address.is_unspecified() || address.is_multicast() {
+    let nobody =
+        mac.is_multicast() || mac == Mac::default() || address.is_unspecified() || address.is_multicast();
+    if nobody || snapshot.ports().iter().any(|port| port.mac == mac) {
         return;
     }
     if snapshot.answers_for(address, port) {
-        if own_mac(arrival) != Some(mac) {
-            shared.notify(Notice::Conflict { port, address, mac });
-        }
+        shared.notify(Notice::Conflict { port, address, mac });
     } else if snapshot.on_link(address) == Some(port) {
         shared.notify(Notice::Seen { hop: NextHop { port, address }, mac, solicited });
     }
@@ -220,7 +220,7 @@ fn neighbor_discovery<P: Packet>(
                 }
                 ((message.link_layer.unwrap_or(sender), source), ndp::flag::SOLICITED | ndp::flag::OVERRIDE)
             };
-            if !packet.set_len(ndp::FRAME_LEN) {
+            if (to.0.is_multicast() && !source.is_unspecified()) || !packet.set_len(ndp::FRAME_LEN) {
                 return Verdict::Drop(DropReason::NdpMalformed);
             }
             let kind = ndp::Kind::Advertisement(flags);

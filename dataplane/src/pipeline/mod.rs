@@ -164,7 +164,7 @@ impl Pipeline {
     pub fn process<P: Packet>(&mut self, arrival: Arrival, packets: &mut [P], verdicts: &mut Verdicts) {
         if std::mem::take(&mut self.shared.start_over) {
             // Every connection finds its neighbours again, since the epoch is another.
-            self.shared.neighbors.clear();
+            self.shared.neighbors.make_room();
             self.shared.epoch = self.shared.epoch.wrapping_add(1);
         }
         let Arrival { port, now, handed } = arrival;
@@ -216,6 +216,11 @@ impl Pipeline {
     pub fn update_neighbor(&mut self, hop: NextHop, mac: Option<Mac>) -> Option<Slot> {
         let slot = self.shared.neighbors.update(hop, mac)?;
         self.shared.neighbors.get(slot).resolved.then_some(slot)
+    }
+
+    /// The control thread did not hear that `hop` is wanted: it is told again with the next packet.
+    pub fn ask_again(&mut self, hop: NextHop) {
+        self.shared.neighbors.ask_again(hop);
     }
 
     /// Addresses a frame to the neighbour in `slot` and says which port it leaves by; `None` if it must wait on.

@@ -6,8 +6,8 @@ use crate::pipeline::Pipeline;
 use ctl::config::Prefix;
 use std::net::IpAddr;
 
-/// Entries looked at in one slice.
-const SLICE: usize = 256;
+/// Entries looked at in one slice, of which there is one a millisecond.
+const SLICE: usize = 2048;
 
 /// Which connections to list. All that is given must match.
 #[derive(Debug, Clone, Default)]

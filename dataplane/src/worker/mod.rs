@@ -71,6 +71,8 @@ pub struct Worker<Q: Queue> {
     control: WorkerEnd,
     received: Burst<Q::Packet>,
     verdicts: Verdicts,
+    /// Which of the other workers is heard first, modulo their number.
+    first_source: usize,
     /// Time of the last housekeeping.
     tidied: Tick,
     /// Entries that expiry owes since then.
@@ -100,6 +102,7 @@ impl<Q: Queue> Worker<Q> {
             control,
             received: Burst::new(),
             verdicts: NO_VERDICTS,
+            first_source: 0,
             tidied: 0,
             expiry_debt: 0,
             reported: 0,
@@ -232,7 +235,11 @@ impl<Q: Queue> Worker<Q> {
     /// Packets that other workers received and this one owns.
     fn take_handed(&mut self, now: Tick) -> usize {
         let mut packets = 0;
-        for from in 0..self.mesh.sources() {
+        let sources = self.mesh.sources();
+        // From another one first each time, so that none of them starves the others.
+        self.first_source = self.first_source.wrapping_add(1);
+        for n in 0..sources {
+            let from = self.first_source.wrapping_add(n) % sources;
             while let Some(port) = self.mesh.take(from, &mut self.received) {
                 let count = self.received.len();
                 packets += count;
@@ -298,12 +305,12 @@ impl<Q: Queue> Worker<Q> {
                 self.counters.events_lost.add(1);
                 if let Notice::Wanted(hop) = notice {
                     // Nobody will answer: the next packet has to ask again.
-                    self.pipeline.update_neighbor(hop, None);
+                    self.pipeline.ask_again(hop);
                 }
             }
         }
-        self.control.list(&self.pipeline, now);
         if now != self.tidied {
+            self.control.list(&self.pipeline, now);
             let elapsed = now.wrapping_sub(self.tidied) as usize;
             self.tidied = now;
             // A whole round of expiry a second, spread evenly.

@@ -37,6 +37,18 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// Proof that the peer may change things. Taken from a request before its body is read, so that others cannot have
+/// large bodies collected or parsed.
+pub(super) struct MayChange;
+
+impl<S: Sync> axum::extract::FromRequestParts<S> for MayChange {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Refusal> {
+        may_change(parts.extensions.get().copied().unwrap_or(Peer { may_change: false })).map(|()| Self)
+    }
+}
+
 /// Only peers that may change things get on.
 pub(super) fn may_change(peer: Peer) -> Result<(), Refusal> {
     if peer.may_change {
@@ -103,6 +115,15 @@ pub(super) fn no_service(name: &str) -> Refusal {
         "nothing was done",
         format!("there is no service {name:?}"),
         "list them with \"sluicectl service\"".into(),
+    )
+}
+
+/// No service has the backend.
+pub(super) fn no_backend_anywhere(address: &str) -> Refusal {
+    not_found(
+        "nothing was done",
+        format!("no service has the backend {address:?}"),
+        "list them with \"sluicectl backend list\"".into(),
     )
 }
 

@@ -1,14 +1,13 @@
 //! Checking, applying and exporting configurations.
 
-use super::Peer;
-use super::answer::{Answer, Refusal, bad_request, body, json, may_change};
-use crate::control::Control;
+use super::answer::{Answer, MayChange, Refusal, bad_request, body, json};
+use crate::control::{Control, build};
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use axum::{Extension, Json};
 use ctl::api::{ConfigApply, ConfigCheck, ConfigExport, ConfigText, paths};
 use ctl::config::{Config, ConfigError};
 use std::sync::Arc;
@@ -25,11 +24,16 @@ pub(super) async fn export(State(control): Shared) -> Json<ConfigExport> {
     })
 }
 
-pub(super) async fn check(State(control): Shared, headers: HeaderMap, bytes: Body) -> Answer<ConfigCheck> {
+pub(super) async fn check(
+    State(control): Shared,
+    _: MayChange,
+    headers: HeaderMap,
+    bytes: Body,
+) -> Answer<ConfigCheck> {
     let (file, config) = read(&control, &headers, &body(bytes)?)?;
     let checked = config.and_then(|config| {
         control.balancer().check(&config)?;
-        Ok(config.warnings())
+        Ok(build::warnings(&config))
     });
     Ok(Json(match checked {
         Ok(warnings) => ConfigCheck { file, ok: true, errors: Vec::new(), warnings },
@@ -39,11 +43,10 @@ pub(super) async fn check(State(control): Shared, headers: HeaderMap, bytes: Bod
 
 pub(super) async fn apply(
     State(control): Shared,
-    Extension(peer): Extension<Peer>,
+    _: MayChange,
     headers: HeaderMap,
     bytes: Body,
 ) -> Answer<ConfigApply> {
-    may_change(peer)?;
     let (file, config) = read(&control, &headers, &body(bytes)?)?;
     let config = config.map_err(Refusal::config)?;
     let (services, backends) =

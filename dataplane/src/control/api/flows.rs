@@ -1,6 +1,6 @@
 //! Listing connections.
 
-use super::answer::{Answer, bad_request, no_backend, no_service, refuse};
+use super::answer::{Answer, bad_request, no_backend, no_backend_anywhere, no_service, refuse};
 use crate::conn::State as ConnState;
 use crate::control::Control;
 use crate::control::balancer::Balancer;
@@ -86,7 +86,10 @@ fn slots(balancer: &Balancer, query: &FlowQuery) -> Result<Option<Box<[u32]>>, s
         return Err(no_service(name));
     }
     if let (true, Some(text)) = (slots.is_empty(), &query.backend) {
-        return Err(no_backend(query.service.as_deref().unwrap_or("any"), text));
+        return Err(match &query.service {
+            Some(service) => no_backend(service, text),
+            None => no_backend_anywhere(text),
+        });
     }
     Ok(Some(slots.into()))
 }
@@ -117,7 +120,9 @@ fn endpoint((address, port): (IpAddr, u16)) -> String {
 
 fn state(state: ConnState) -> FlowState {
     match state {
-        ConnState::SynSent | ConnState::SynReceived | ConnState::Adopted => FlowState::Syn,
+        ConnState::SynSent | ConnState::SynReceived | ConnState::Acknowledged | ConnState::Adopted => {
+            FlowState::Syn
+        }
         ConnState::Established => FlowState::Established,
         ConnState::FinClient | ConnState::FinBackend => FlowState::Fin,
         ConnState::Free | ConnState::TimeWait | ConnState::Reset => FlowState::Closed,
