@@ -97,27 +97,29 @@ have_nextest() { cargo nextest --version >/dev/null 2>&1; }
 
 # each_in_its_own_process CARGO-ARGS...: what nextest does, with cargo alone: build, list, run each by its exact name.
 each_in_its_own_process() {
-  local binary test total=0 failed=0 out
+  local list failed=0
   temp_file
-  out=$TEMP_FILE
+  list=$TEMP_FILE
   run cargo test --locked "$@" --lib --bins --tests --no-run || return
-  while read -r binary; do
-    while read -r test; do
-      total=$((total + 1))
-      if ! run "$binary" --exact "$test" >"$out" 2>&1; then
-        echo "FAILED: ${binary##*/} $test"
-        tail -n 20 "$out"
-        failed=$((failed + 1))
-      fi
-    done < <("$binary" --list --format terse 2>/dev/null | sed -n 's/: test$//p')
-  done < <(cargo test --locked "$@" --lib --bins --tests --no-run --message-format json 2>/dev/null |
-    python3 -c 'import json, sys
+  cargo test --locked "$@" --lib --bins --tests --no-run --message-format json 2>/dev/null |
+    python3 -c 'import json, subprocess, sys
 for line in sys.stdin:
     message = json.loads(line)
-    if message.get("profile", {}).get("test") and message.get("executable"):
-        print(message["executable"])')
-  echo "$total tests run, $failed failed"
-  ((total > 0 && failed == 0))
+    binary = message.get("executable")
+    if binary and message["profile"]["test"]:
+        home = message["manifest_path"].removesuffix("/Cargo.toml")
+        listed = subprocess.run([binary, "--list", "--format", "terse"], capture_output=True, text=True, check=True).stdout
+        for test in listed.splitlines():
+            if test.endswith(": test"):
+                print(home, binary, test.removesuffix(": test"))' >"$list"
+  # shellcheck disable=SC2016
+  run xargs -a "$list" -L 1 -P "$(nproc)" sh -c '
+    cd "$0" && out=$("$1" --exact "$2" 2>&1) && exit 0
+    echo "FAILED: ${1##*/} $2"
+    echo "$out" | tail -n 30
+    exit 1' || failed=1
+  echo "$(wc -l <"$list") tests, each in a process of its own"
+  [[ -s $list && $failed == 0 ]]
 }
 
 step_build() { build_release; }

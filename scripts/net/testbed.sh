@@ -47,15 +47,16 @@ kernel_is_silent() {
 
 reaches() { in_ns "$1" ping -c 1 -W 20 "$2"; }
 
+# What a packet socket sees of TCP between two kernels.
 frames_have_good_checksums() {
-  local dump=$RUN_DIR/dump
-  # What a packet socket in the balancer's namespace sees of TCP sent through the bridge past it.
-  in_ns b1 timeout 20 tcpdump -ni eth0 -vv -c 20 'tcp port 8080' >"$dump" 2>&1 &
-  local pid=$!
-  wait_until 20 grep -q 'listening on' "$dump" || return
-  in_ns client curl -sf --max-time 20 'http://10.1.0.11:8080/?[1-10]' -o /dev/null || return
-  wait "$pid" || true
-  grep -q 'correct' "$dump" && ! grep 'incorrect' "$dump"
+  local dump=$RUN_DIR/log/tcpdump.log
+  daemon_start tcpdump ip netns exec "$(ns b1)" tcpdump -l -n -i eth0 -vv 'tcp port 8080'
+  wait_until 60 grep -q 'listening on' "$dump" || { cat "$dump"; return 1; }
+  in_ns client curl -sS --fail --max-time 60 -o /dev/null 'http://10.1.0.11:8080/?[1-10]' || return
+  wait_until 60 grep -qw correct "$dump"
+  daemon_stop "$DAEMON_PID" || true
+  tail -n 20 "$dump"
+  grep -qw correct "$dump" && ! grep -q incorrect "$dump"
 }
 
 no_trace_in_the_root_namespace() { ! ip -br link | grep -E '(^| )(wan0?|lan0?|br0|to-)'; }
