@@ -64,7 +64,11 @@ ensure_packages() {
   if ((nginx_is_new)); then
     allow_service_start
     # Neither now nor at the next boot.
-    if command -v systemctl >/dev/null; then systemctl disable nginx.service >/dev/null 2>&1 || true; fi
+    if command -v systemctl >/dev/null; then
+      systemctl disable nginx.service >/dev/null 2>&1 || true
+    elif command -v update-rc.d >/dev/null; then
+      update-rc.d nginx disable >/dev/null 2>&1 || true
+    fi
   fi
   for entry in "$@"; do
     package_present "$entry" || die "package ${entry%%|*} is installed, but ${entry#*|} is still not there."
