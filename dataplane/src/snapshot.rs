@@ -100,11 +100,6 @@ impl Snapshot {
         &self.services
     }
 
-    /// The service for packets to `address` and `port`.
-    pub fn service(&self, protocol: u8, address: IpAddr, port: u16) -> Option<&Service> {
-        self.table.find(protocol, address, port).map(|index| &self.services[index as usize])
-    }
-
     /// Position in [`Snapshot::services`] of the service for packets to `address` and `port`.
     pub fn find_service(&self, protocol: u8, address: IpAddr, port: u16) -> Option<usize> {
         self.table.find(protocol, address, port).map(|index| index as usize)

@@ -63,7 +63,6 @@ impl Bucket {
                 _mm_setzero_si128,
             };
             // SAFETY: SSE2, which every x86-64 CPU has; all of these work on registers alone.
-            #[allow(unused_unsafe, reason = "safe since the target always has SSE2, on newer compilers")]
             unsafe {
                 let tags = _mm_set_epi64x(self.tags[1].cast_signed(), self.tags[0].cast_signed());
                 let equal = _mm_cmpeq_epi16(tags, _mm_set1_epi16(tag.cast_signed()));
