@@ -31,12 +31,32 @@ const SERVICE: &[&str] = &[
     "local_addresses",
     "scheduler",
     "affinity",
+    "slow_start",
     "timeouts",
     "health",
     "backend",
 ];
 const TIMEOUTS: &[&str] = &["syn", "established", "fin", "udp"];
-const HEALTH: &[&str] = &["type", "interval", "timeout", "rise", "fall"];
+const HEALTH: &[&str] = &[
+    "type",
+    "interval",
+    "timeout",
+    "rise",
+    "fall",
+    "jitter",
+    "port",
+    "path",
+    "host",
+    "status",
+    "body",
+    "payload",
+    "expect",
+    "tls_verify",
+    "tls_ca",
+    "tls_name",
+    "passive",
+    "panic_threshold",
+];
 const BACKEND: &[&str] = &["address", "weight", "tier"];
 
 /// What could be read.
@@ -121,6 +141,7 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
     let local_addresses = reader.list(table, "local_addresses");
     let scheduler = reader.or(table, "scheduler", Service::default_scheduler());
     let affinity = reader.or(table, "affinity", Service::default_affinity());
+    let slow_start = reader.maybe(table, "slow_start");
     let timeouts = reader.section(table, "timeouts", TIMEOUTS, timeouts);
     let health = reader.section(table, "health", HEALTH, health);
     let (backends, backends_complete) = reader.sections(table, "backend", BACKEND, backend);
@@ -138,6 +159,7 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
         local_addresses: local_addresses?.unwrap_or_default(),
         scheduler: scheduler?,
         affinity: affinity?,
+        slow_start: slow_start?,
         timeouts: timeouts?.unwrap_or_default(),
         health: health?,
         backends,
@@ -159,7 +181,39 @@ fn health(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Health, Bad> {
     let timeout = reader.or(table, "timeout", Health::default_timeout());
     let rise = reader.or(table, "rise", Health::default_rise());
     let fall = reader.or(table, "fall", Health::default_fall());
-    Ok(Health { kind: kind?, interval: interval?, timeout: timeout?, rise: rise?, fall: fall? })
+    let jitter = reader.or(table, "jitter", Health::default_jitter());
+    let port = reader.maybe(table, "port");
+    let path = reader.maybe(table, "path");
+    let host = reader.maybe(table, "host");
+    let status = reader.maybe(table, "status");
+    let body = reader.maybe(table, "body");
+    let payload = reader.maybe(table, "payload");
+    let expect = reader.maybe(table, "expect");
+    let tls_verify = reader.maybe(table, "tls_verify");
+    let tls_ca = reader.maybe(table, "tls_ca");
+    let tls_name = reader.maybe(table, "tls_name");
+    let passive = reader.or(table, "passive", Health::default_passive());
+    let panic_threshold = reader.or(table, "panic_threshold", Health::default_panic_threshold());
+    Ok(Health {
+        kind: kind?,
+        interval: interval?,
+        timeout: timeout?,
+        rise: rise?,
+        fall: fall?,
+        jitter: jitter?,
+        port: port?,
+        path: path?,
+        host: host?,
+        status: status?,
+        body: body?,
+        payload: payload?,
+        expect: expect?,
+        tls_verify: tls_verify?,
+        tls_ca: tls_ca?,
+        tls_name: tls_name?,
+        passive: passive?,
+        panic_threshold: panic_threshold?,
+    })
 }
 
 fn backend(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Backend, Bad> {

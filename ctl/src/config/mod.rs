@@ -30,6 +30,6 @@ pub use model::{Backend, Config, Health, Port, Route, Runtime, Service, Timeouts
 pub use origin::Origin;
 pub use supported::{Supported, unsupported};
 pub use types::{
-    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Poll, Ports, Prefix, Protocol, Scheduler,
-    Size, TimeSpan, Tunnel, ValueError,
+    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Payload, Poll, Ports, Prefix, Protocol,
+    Scheduler, Size, StatusSet, TimeSpan, Tunnel, ValueError,
 };

@@ -2,8 +2,8 @@
 
 use super::origin::Origin;
 use super::{
-    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Poll, Ports, Prefix, Protocol, Scheduler,
-    Size, TimeSpan, Tunnel,
+    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Payload, Poll, Ports, Prefix, Protocol,
+    Scheduler, Size, StatusSet, TimeSpan, Tunnel,
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -146,6 +146,9 @@ pub struct Service {
     pub scheduler: Scheduler,
     #[serde(default = "Service::default_affinity")]
     pub affinity: Affinity,
+    /// How long a backend that begins to serve takes to reach its weight; `None`: it has it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<TimeSpan>,
     #[serde(default)]
     pub timeouts: Timeouts,
     /// `None`: backends are not checked and count as up.
@@ -209,7 +212,7 @@ impl Default for Timeouts {
 }
 
 /// `[service.health]`: how backends are checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
     #[serde(rename = "type")]
@@ -226,6 +229,48 @@ pub struct Health {
     /// Checks that must fail in a row before a backend is down. Default 3.
     #[serde(default = "Health::default_fall")]
     pub fall: u16,
+    /// Each check is late by up to this share of the interval, at random, in percent. Default 10.
+    #[serde(default = "Health::default_jitter")]
+    pub jitter: u8,
+    /// The port that is asked; `None`: the backend's, or the service's if that is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// `http`, `https`: what is asked for. Default `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// `http`, `https`: the Host header. Default: the address that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// `http`, `https`: which answers pass. Default 200 to 399.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusSet>,
+    /// `http`, `https`: what the first 64 KiB of the answer must contain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// `tcp`, `udp`: what is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Payload>,
+    /// `tcp`, `udp`: what the answer must contain. `None`: with `udp` any answer, with `tcp` a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Payload>,
+    /// `https`: whether the certificate must be valid for the name. Default `false`: what is checked is whether the
+    /// backend answers, and backends often have certificates of their own making.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_verify: Option<bool>,
+    /// With `tls_verify`: PEM file of the authorities that may have signed the certificate. Default: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_ca: Option<PathBuf>,
+    /// `https`: the server name that is sent (SNI) and that the certificate must be for. Default: `host`, or the
+    /// address that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_name: Option<String>,
+    /// Whether clients' connections count: a second in which most new ones got no answer or a reset is a failed
+    /// check. Default `true`.
+    #[serde(default = "Health::default_passive")]
+    pub passive: bool,
+    /// Percent. When fewer of the enabled backends are up, all are used. Default 1: when none is. 0: never.
+    #[serde(default = "Health::default_panic_threshold")]
+    pub panic_threshold: u8,
 }
 
 impl Health {
@@ -243,6 +288,25 @@ impl Health {
 
     pub(crate) const fn default_fall() -> u16 {
         3
+    }
+
+    pub(crate) const fn default_jitter() -> u8 {
+        10
+    }
+
+    pub(crate) const fn default_passive() -> bool {
+        true
+    }
+
+    pub(crate) const fn default_panic_threshold() -> u8 {
+        1
+    }
+
+    /// The port that is asked on `backend`, if the check has one.
+    pub fn port_on(&self, service: &Service, backend: &Backend) -> Option<u16> {
+        // What dsr delivers is not translated: the backend listens where clients ask.
+        let own = if service.mode == Mode::Dsr { None } else { backend.address.port };
+        self.port.or(own).or(service.ports.single()).or(backend.address.port)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Single TOML values to Rust values.
 
 use super::types::{
-    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Poll, Ports, Prefix, Protocol, Scheduler,
-    Size, TimeSpan, Tunnel, ValueError, quote,
+    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Payload, Poll, Ports, Prefix, Protocol,
+    Scheduler, Size, StatusSet, TimeSpan, Tunnel, ValueError, quote,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -108,6 +108,7 @@ texts!(
     HealthType,
     InterfaceAddress,
     Mode,
+    Payload,
     Poll,
     Prefix,
     Protocol,
@@ -122,6 +123,26 @@ impl FromValue for Ports {
     fn from_value(value: &DeValue<'_>) -> Result<Self, ValueError> {
         match value {
             DeValue::Integer(number) => number.to_string().parse(),
+            _ => String::from_value(value)?.parse(),
+        }
+    }
+}
+
+impl FromValue for StatusSet {
+    /// `status = 200` and `status = ["200", "301"]` say the same as `status = "200,301"` would.
+    fn from_value(value: &DeValue<'_>) -> Result<Self, ValueError> {
+        match value {
+            DeValue::Integer(number) => number.to_string().parse(),
+            DeValue::Array(items) if !items.is_empty() => {
+                let texts: Result<Vec<String>, ValueError> = items
+                    .iter()
+                    .map(|item| match item.get_ref() {
+                        DeValue::Integer(number) => Ok(number.to_string()),
+                        other => String::from_value(other),
+                    })
+                    .collect();
+                Self::of(texts?.iter().map(String::as_str))
+            }
             _ => String::from_value(value)?.parse(),
         }
     }

@@ -13,7 +13,7 @@ fn the_example_of_the_manual_is_good() {
     assert_eq!(config.runtime.metrics, Some("127.0.0.1:9108".parse().unwrap()));
     let service = &config.services[0];
     assert_eq!((service.name.as_str(), service.protocol, service.mode), ("web", Protocol::Tcp, Mode::Nat));
-    assert_eq!(service.health.unwrap().interval, TimeSpan::from_secs(2));
+    assert_eq!(service.health.as_ref().unwrap().interval, TimeSpan::from_secs(2));
     assert_eq!(service.backends[0].address, "10.1.0.11:8080".parse::<BackendAddress>().unwrap());
     assert_eq!(config.origin.line("service[0].backend[0].weight"), Some(40));
 }
@@ -44,9 +44,11 @@ fn defaults_are_as_documented() {
 #[test]
 fn health_has_defaults() {
     let config = parse(&MINIMAL.replace("mode = \"nat\"", "mode = \"nat\"\nhealth.type = \"tcp\""));
-    let health = config.services[0].health.unwrap();
+    let health = config.services[0].health.clone().unwrap();
     assert_eq!((health.interval, health.timeout), (TimeSpan::from_secs(2), TimeSpan::from_secs(1)));
-    assert_eq!((health.rise, health.fall), (2, 3));
+    assert_eq!((health.rise, health.fall, health.jitter), (2, 3, 10));
+    assert_eq!((health.passive, health.panic_threshold), (true, 1));
+    assert_eq!((health.port, health.status, health.tls_verify), (None, None, None));
 }
 
 #[test]

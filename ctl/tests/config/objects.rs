@@ -26,6 +26,44 @@ fn health_that_cannot_work() {
 }
 
 #[test]
+fn health_keys_that_do_not_fit() {
+    for (kind, line, key, problem, remedy) in [
+        ("tcp", "path = \"/\"", "path", "no meaning with type = \"tcp\"", "\"http\" or \"https\""),
+        ("icmp", "port = 7", "port", "no meaning with type = \"icmp\"", "remove it"),
+        ("icmp", "expect = \"x\"", "expect", "no meaning", "\"tcp\" or \"udp\""),
+        ("http", "payload = \"x\"", "payload", "no meaning", "\"tcp\" or \"udp\""),
+        ("http", "tls_verify = true", "tls_verify", "no meaning", "\"https\""),
+        ("tcp", "port = 0", "port", "nobody's", "1 to 65535"),
+        ("tcp", "port = \"80\"", "port", "text where a whole number", "take away the quotes"),
+        ("tcp", "jitter = 51", "jitter", "no rhythm", "at most 50"),
+        ("tcp", "panic_threshold = 101", "panic_threshold", "more than all", "0 to 100"),
+        ("tcp", "expect = \"\"", "expect", "contains nothing", "leave it out"),
+        ("udp", "payload = \"hex:0\"", "payload", "not hexadecimal", "two digits"),
+        ("http", "path = \"status\"", "path", "not a path", "begin it with"),
+        ("http", "path = \"/a b\"", "path", "not a path", "%20"),
+        ("http", "host = \"a\\r\\nX: y\"", "host", "not a host", "a name"),
+        ("http", "status = \"2xx\"", "status", "\"2xx\" is not a status code", "\"200-399\""),
+        ("http", "status = 1000", "status", "\"1000\" is not a status code", "\"200-399\""),
+        ("http", "body = \"\"", "body", "0 bytes cannot be looked for", "1 to 1024"),
+        ("https", "tls_name = \"-a\"", "tls_name", "not a server name", "a name"),
+        ("https", "tls_ca = \"/ca.pem\"", "tls_ca", "without tls_verify", "tls_verify = true"),
+    ] {
+        let section = format!("[service.health]\ntype = \"{kind}\"\n{line} #!");
+        wrong_end(&section, &format!("service.health.{key}"), problem, remedy);
+    }
+    wrong_text(
+        &BASE
+            .replace("ports = \"80\"", "ports = \"*\"")
+            .replace("address = \"10.0.0.11:8080\"", "address = \"10.0.0.11\"")
+            .replacen("[[service.backend]]", "[service.health] #!\ntype = \"tcp\"\n[[service.backend]]", 1),
+        "service.health",
+        "which port of 10.0.0.11 is to be asked",
+        "add port = NUMBER",
+    );
+    wrong_service("slow_start = \"25h\" #!", "service.slow_start", "for ever", "at most 24h");
+}
+
+#[test]
 fn bad_runtime() {
     wrong(
         "workers = [1]",

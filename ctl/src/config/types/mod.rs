@@ -2,6 +2,7 @@
 //! it, and parsing what was printed gives the same value back.
 
 mod address;
+mod health;
 mod ports;
 mod units;
 mod words;
@@ -9,6 +10,7 @@ mod words;
 use std::fmt;
 
 pub use address::{BackendAddress, InterfaceAddress, Prefix};
+pub use health::{Payload, StatusSet};
 pub use ports::Ports;
 pub use units::{Size, TimeSpan};
 pub use words::{Affinity, HealthType, Mode, Poll, Protocol, Scheduler, Tunnel};

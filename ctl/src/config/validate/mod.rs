@@ -1,5 +1,6 @@
 //! What single values cannot show: names used twice, overlaps, families, what can be reached.
 
+mod health;
 mod network;
 mod overlap;
 mod runtime;

@@ -1,12 +1,14 @@
 //! `[[service]]` and what is in it
 
-use super::{bad_name, duplicates, not_a_host, on_line};
+use super::{bad_name, duplicates, health, not_a_host, on_line};
 use crate::config::read::Reader;
 use crate::config::{Backend, Config, Mode, Service, TimeSpan, Tunnel};
 use std::collections::HashSet;
 
 /// A table of 65537 entries cannot give shares to more than this.
 const MAX_BACKENDS: usize = 16_384;
+
+const MAX_SLOW_START: TimeSpan = TimeSpan::from_secs(24 * 3600);
 
 pub(super) fn check(reader: &mut Reader, index: usize, service: &Service) {
     let path = format!("service[{index}]");
@@ -83,6 +85,10 @@ fn check_times(reader: &mut Reader, path: &str, service: &Service) {
             reader.error(&format!("{path}.timeouts.{key}"), problem, "use at least 1s");
         }
     }
+    if service.slow_start.is_some_and(|time| time > MAX_SLOW_START) {
+        let remedy = format!("use at most {MAX_SLOW_START}");
+        reader.error(&format!("{path}.slow_start"), "a backend would take for ever", remedy);
+    }
     let Some(health) = &service.health else { return };
     for (key, time) in [("interval", health.interval), ("timeout", health.timeout)] {
         if time < TimeSpan::from_millis(10) {
@@ -101,6 +107,7 @@ fn check_times(reader: &mut Reader, path: &str, service: &Service) {
         let key = if written { "timeout" } else { "interval" };
         reader.error(&format!("{path}.health.{key}"), problem, remedy);
     }
+    health::check(reader, path, service, health);
     for (key, count) in [("rise", health.rise), ("fall", health.fall)] {
         if count == 0 {
             reader.error(&format!("{path}.health.{key}"), "0 checks decide nothing", "use at least 1");
