@@ -97,6 +97,8 @@ pub struct BackendCounters {
     /// Towards clients.
     pub packets_out: Counter,
     pub bytes_out: Counter,
+    /// SYNs of clients that went unanswered, or were answered by a reset.
+    pub failures: Counter,
 }
 
 impl Default for WorkerCounters {

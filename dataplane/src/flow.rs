@@ -8,6 +8,10 @@ use crate::wire::{ipv4, ipv6};
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// First of the ports that health checks are made from: 64512 to 65535 of a port's own addresses. Nothing else uses
+/// them, so what arrives there answers a check. The identifiers of echo requests are the same numbers.
+pub const FIRST_PROBE_PORT: u16 = 64_512;
+
 /// Per-boot key of the table hash. Without it nobody can aim packets at one bucket.
 #[derive(Clone, Copy)]
 pub struct Secret([u64; 6]);

@@ -134,6 +134,11 @@ impl Snapshot {
         self.locals.get(&address) == Some(&port) || self.table.is_vip(address)
     }
 
+    /// Whether `address` is one of a port's own.
+    pub fn owns(&self, address: IpAddr) -> bool {
+        self.locals.contains_key(&address)
+    }
+
     /// Whether `address` is one of the balancer's own, on whatever port, or a VIP.
     pub fn is_local(&self, address: IpAddr) -> bool {
         self.locals.contains_key(&address) || self.table.is_vip(address)

@@ -13,6 +13,8 @@ pub enum Verdict {
     Answer,
     /// It was meant for the balancer and is done with.
     Consume,
+    /// It answers a health check: give the control thread a copy and be done with it.
+    Deliver,
     /// Keep it until the neighbour's hardware address is known; all else is rewritten.
     Hold(Slot),
     /// Give it, untouched, to the worker that owns its connection.
@@ -112,6 +114,8 @@ drop_reasons! {
     TxFull = "tx_full",
     /// The ring to the worker that owns the connection was full.
     HandoffFull = "handoff_full",
+    /// An answer to a health check, too large or one too many for the control thread.
+    ProbeQueueFull = "probe_queue_full",
 }
 
 impl DropReason {

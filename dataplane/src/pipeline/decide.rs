@@ -4,6 +4,7 @@ use super::forward::{address, through};
 use super::parse::Parsed;
 use super::{Context, Shared, forget};
 use crate::conn::{Class, Direction, Entry, Full, State, Table};
+use crate::flow::FIRST_PROBE_PORT;
 use crate::packet::Packet;
 use crate::rewrite::{self, Rewrite};
 use crate::scheduler::Cursor;
@@ -42,6 +43,9 @@ pub(super) fn plan<K: Rewrite>(
     parsed: &Parsed<K>,
 ) -> Plan<K> {
     let (client, target) = (parsed.key.source(), parsed.key.destination());
+    if target.1 >= FIRST_PROBE_PORT && arrival.snapshot.owns(target.0) {
+        return Plan::Settled(Verdict::Deliver);
+    }
     let Some(index) = arrival.snapshot.find_service(parsed.key.protocol(), target.0, target.1) else {
         // Not to a service: perhaps a backend's reply to a client whose connection another worker owns.
         let owner = shared.owner(target);

@@ -3,7 +3,7 @@
 use super::decide::Plan;
 use super::parse::Parsed;
 use super::{Context, Notice, Shared, Verdicts, decide, forget};
-use crate::conn::{Class, Direction, State, Table, Timeouts};
+use crate::conn::{Class, Direction, State, Table, Tick, Timeouts};
 use crate::io::BURST;
 use crate::neighbor::Slot;
 use crate::packet::Packet;
@@ -15,6 +15,9 @@ use arrayvec::ArrayVec;
 
 /// Packets whose entry is on its way while an earlier one is rewritten: memory and arithmetic at the same time.
 const AHEAD: usize = 12;
+
+/// Nobody sends a SYN again sooner, in milliseconds: RFC 6298 section 2.1 has 1 s, and no stack less than 200 ms.
+const RETRANSMISSION: Tick = 200;
 
 /// Look-up and what follows from it, for the packets of one family.
 #[inline]
@@ -229,6 +232,10 @@ fn advance<K: Rewrite>(
 ) {
     let entry = table.entry(id);
     let (before, slot) = (entry.state, entry.backend);
+    let silence = arrival.now.wrapping_sub(entry.last_seen);
+    if before == State::SynSent && !entry.one_way && is_failure(direction, flags, silence) {
+        count_failure(shared, slot);
+    }
     let state = if is_tcp {
         before.after_segment(direction, flags, entry.one_way)
     } else {
@@ -250,6 +257,26 @@ fn advance<K: Rewrite>(
             (true, false) => counters.connections_active.add(1),
             _ => {}
         }
+    }
+}
+
+/// Whether a segment of a connection whose SYN went to the backend shows that it cannot be had: the client asks again,
+/// or the backend refuses.
+fn is_failure(direction: Direction, flags: u8, silence: Tick) -> bool {
+    match direction {
+        // A SYN, and not that which made the connection or a copy of it.
+        Direction::Forward => {
+            flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN && silence >= RETRANSMISSION
+        }
+        Direction::Reply => flags & flag::RST != 0,
+    }
+}
+
+/// Evidence against the backend in `slot`, for the control thread to weigh.
+#[cold]
+fn count_failure(shared: &Shared, slot: u32) {
+    if let Some(counters) = shared.counters.backends.get(slot as usize) {
+        counters.failures.add(1);
     }
 }
 

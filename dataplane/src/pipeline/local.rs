@@ -2,6 +2,7 @@
 
 use super::parse::Other;
 use super::{Context, Notice, Shared};
+use crate::flow::FIRST_PROBE_PORT;
 use crate::packet::Packet;
 use crate::rewrite::L3;
 use crate::route::NextHop;
@@ -85,6 +86,42 @@ fn arp<P: Packet>(shared: &mut Shared, arrival: Context<'_>, packet: &mut P) -> 
 /// Hop limit of what the balancer itself sends (RFC 1700's default).
 const HOP_LIMIT: u8 = 64;
 
+/// Whether a message to one of our own addresses is about a health check: an echo reply, or an error that quotes the
+/// beginning of the packet that caused it.
+fn answers_probe_v4(kind: u8, message: &[u8]) -> bool {
+    if kind == icmp::v4::ECHO_REPLY {
+        return is_probes(message, icmp::IDENTIFIER);
+    }
+    let Some(quoted) = message.get(icmp::LEN..).filter(|_| icmp::v4::is_error(kind)) else { return false };
+    let header_len = usize::from(quoted.first().copied().unwrap_or(0) & 0xf) * 4;
+    match quoted.get(ipv4::at::PROTOCOL) {
+        Some(&(protocol::TCP | protocol::UDP)) => is_probes(quoted, header_len),
+        Some(&protocol::ICMP) => is_probes(quoted, header_len + icmp::IDENTIFIER),
+        _ => false,
+    }
+}
+
+/// The same for ICMPv6.
+fn answers_probe_v6(kind: u8, message: &[u8]) -> bool {
+    if kind == icmp::v6::ECHO_REPLY {
+        return is_probes(message, icmp::IDENTIFIER);
+    }
+    let Some(quoted) = message.get(icmp::LEN..).filter(|_| icmp::v6::is_error(kind)) else { return false };
+    match quoted.get(ipv6::at::NEXT_HEADER) {
+        Some(&(protocol::TCP | protocol::UDP)) => is_probes(quoted, ipv6::LEN),
+        Some(&protocol::ICMPV6) => is_probes(quoted, ipv6::LEN + icmp::IDENTIFIER),
+        _ => false,
+    }
+}
+
+/// Whether the port or identifier at `offset` is one that health checks are made from.
+fn is_probes(bytes: &[u8], offset: usize) -> bool {
+    bytes
+        .get(offset..)
+        .and_then(|rest| rest.first_chunk())
+        .is_some_and(|&number| u16::from_be_bytes(number) >= FIRST_PROBE_PORT)
+}
+
 /// Turns the addresses of a frame round: Ethernet to its sender, from us.
 fn turn_ethernet(frame: &mut [u8], mac: Mac) -> Option<()> {
     let header = Ethernet::parse(frame).ok()?;
@@ -110,6 +147,12 @@ fn icmp_v4<P: Packet>(arrival: Context<'_>, l4: usize, len: usize, packet: &mut 
     }
     let destination = ip.destination();
     let (kind, code, checksum) = (message.kind(), message.code(), message.checksum());
+    if kind != icmp::v4::ECHO_REQUEST
+        && arrival.snapshot.owns(destination.into())
+        && answers_probe_v4(kind, frame.get(l4..l4 + len).unwrap_or_default())
+    {
+        return Verdict::Deliver;
+    }
     if kind != icmp::v4::ECHO_REQUEST || !arrival.snapshot.is_local(destination.into()) {
         return Verdict::Drop(DropReason::IcmpUnrelated);
     }
@@ -181,6 +224,7 @@ fn icmp_v6<P: Packet>(
             answer_echo(&mut frame[l4..], icmp::v6::ECHO_REQUEST, icmp::v6::ECHO_REPLY, checksum);
             Verdict::Answer
         }
+        kind if arrival.snapshot.owns(destination.into()) && answers_probe_v6(kind, body) => Verdict::Deliver,
         _ if destination.is_multicast() => Verdict::Drop(DropReason::Multicast),
         _ => Verdict::Drop(DropReason::IcmpUnrelated),
     }

@@ -5,6 +5,9 @@ use super::{Malformed, be16, head};
 /// Length of the header.
 pub const LEN: usize = 8;
 
+/// Offset of the identifier of an echo message.
+pub const IDENTIFIER: usize = 4;
+
 /// Message types of ICMP.
 pub mod v4 {
     pub const ECHO_REPLY: u8 = 0;

@@ -13,6 +13,17 @@ use std::sync::Arc;
 /// A small frame that the control thread wants sent: ARP, neighbour discovery, a probe.
 pub type Frame = ArrayVec<u8, 128>;
 
+/// A frame of a health check on its way out, or of its answer on its way in. As large as a usual Ethernet frame: checks
+/// ask for no more.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    pub port: PortId,
+    pub frame: ArrayVec<u8, PROBE_FRAME>,
+}
+
+/// Largest frame of a health check.
+pub const PROBE_FRAME: usize = 1536;
+
 /// From the control thread to a worker.
 #[derive(Debug)]
 pub enum Command {
@@ -37,6 +48,8 @@ pub enum Event {
 
 /// Messages that fit between the control thread and a worker.
 const CONTROL_RING: usize = 1024;
+/// Frames of health checks that fit between the control thread and a worker, each way.
+const PROBE_RING: usize = 512;
 /// Packets that fit between two workers.
 const HANDOFF_RING: usize = 2048;
 
@@ -45,6 +58,8 @@ const HANDOFF_RING: usize = 2048;
 pub struct ControlEnd {
     commands: rtrb::Producer<Command>,
     events: rtrb::Consumer<Event>,
+    probes: rtrb::Producer<Probe>,
+    answers: rtrb::Consumer<Probe>,
 }
 
 impl ControlEnd {
@@ -52,6 +67,16 @@ impl ControlEnd {
     #[allow(clippy::result_large_err, reason = "moved into a ring by value, as large as its largest frame")]
     pub fn send(&mut self, command: Command) -> Result<(), Command> {
         self.commands.push(command).map_err(|rtrb::PushError::Full(command)| command)
+    }
+
+    /// Has a frame of a health check sent; `false`, and it is gone, if the worker has not kept up.
+    pub fn send_probe(&mut self, probe: Probe) -> bool {
+        self.probes.push(probe).is_ok()
+    }
+
+    /// The oldest answer to a health check.
+    pub fn receive_answer(&mut self) -> Option<Probe> {
+        self.answers.pop().ok()
     }
 
     /// Commands that can be sent before the ring is full.
@@ -70,6 +95,8 @@ impl ControlEnd {
 pub struct WorkerEnd {
     commands: rtrb::Consumer<Command>,
     events: rtrb::Producer<Event>,
+    probes: rtrb::Consumer<Probe>,
+    answers: rtrb::Producer<Probe>,
     /// What found the ring full and must not be lost.
     kept: Option<Event>,
     job: Option<Job>,
@@ -79,9 +106,18 @@ pub struct WorkerEnd {
 pub fn channel() -> (ControlEnd, WorkerEnd) {
     let (commands_in, commands_out) = rtrb::RingBuffer::new(CONTROL_RING);
     let (events_in, events_out) = rtrb::RingBuffer::new(CONTROL_RING);
+    let (probes_in, probes_out) = rtrb::RingBuffer::new(PROBE_RING);
+    let (answers_in, answers_out) = rtrb::RingBuffer::new(PROBE_RING);
     (
-        ControlEnd { commands: commands_in, events: events_out },
-        WorkerEnd { commands: commands_out, events: events_in, kept: None, job: None },
+        ControlEnd { commands: commands_in, events: events_out, probes: probes_in, answers: answers_out },
+        WorkerEnd {
+            commands: commands_out,
+            events: events_in,
+            probes: probes_out,
+            answers: answers_in,
+            kept: None,
+            job: None,
+        },
     )
 }
 
@@ -96,6 +132,20 @@ impl WorkerEnd {
 
     pub(super) fn take(&mut self) -> Option<Command> {
         self.commands.pop().ok()
+    }
+
+    /// The oldest frame of a health check that has to be sent.
+    pub(super) fn take_probe(&mut self) -> Option<Probe> {
+        self.probes.pop().ok()
+    }
+
+    /// Gives the control thread a copy of a whole frame; `false` if it is too large, or there is no room.
+    pub(super) fn deliver(&mut self, port: PortId, frame: &[u8]) -> bool {
+        if self.answers.is_full() {
+            return false;
+        }
+        let Ok(frame) = ArrayVec::try_from(frame) else { return false };
+        self.answers.push(Probe { port, frame }).is_ok()
     }
 
     /// Tells the control thread, if there is room.

@@ -9,7 +9,7 @@ mod listing;
 mod message;
 
 pub use listing::{Filter, FlowRow, Listing};
-pub use message::{Command, ControlEnd, Event, Frame, Mesh, channel, mesh};
+pub use message::{Command, ControlEnd, Event, Frame, Mesh, PROBE_FRAME, Probe, channel, mesh};
 
 use crate::conn::Tick;
 use crate::counters::WorkerCounters;
@@ -53,6 +53,10 @@ const EXPIRY_SLICE: usize = 1024;
 /// Commands and packets from one other worker that are taken in one loop.
 const COMMANDS: usize = 64;
 
+/// Answers to health checks that one worker takes in a millisecond, and checks that it sends in one loop.
+const ANSWERS: u32 = 64;
+const PROBES: usize = 32;
+
 /// Packets on their way out of one port.
 struct Outgoing<P> {
     packets: Burst<P>,
@@ -71,6 +75,9 @@ pub struct Worker<Q: Queue> {
     control: WorkerEnd,
     received: Burst<Q::Packet>,
     verdicts: Verdicts,
+    /// Answers to health checks that came in the millisecond `answers_at`.
+    answers: u32,
+    answers_at: Tick,
     /// Which of the other workers is heard first, modulo their number.
     first_source: usize,
     /// Time of the last housekeeping.
@@ -102,6 +109,8 @@ impl<Q: Queue> Worker<Q> {
             control,
             received: Burst::new(),
             verdicts: NO_VERDICTS,
+            answers: 0,
+            answers_at: 0,
             first_source: 0,
             tidied: 0,
             expiry_debt: 0,
@@ -171,6 +180,7 @@ impl<Q: Queue> Worker<Q> {
                     self.send(arrival.port, packet, true);
                 }
                 Verdict::Consume => self.counters.consumed.add(1),
+                Verdict::Deliver => self.deliver(arrival, &packet),
                 Verdict::Drop(reason) => self.counters.dropped(reason),
                 Verdict::Hold(slot) => {
                     let hop = self.pipeline.hop(slot);
@@ -187,6 +197,24 @@ impl<Q: Queue> Worker<Q> {
                     }
                 }
             }
+        }
+    }
+
+    /// Gives the control thread a copy of an answer to a health check. Few are let through at once: anybody can send what
+    /// looks like one.
+    #[cold]
+    #[inline(never)]
+    fn deliver(&mut self, arrival: Arrival, packet: &Q::Packet) {
+        if arrival.now != self.answers_at {
+            self.answers_at = arrival.now;
+            self.answers = 0;
+        }
+        self.answers += 1;
+        let whole = packet.data().len() == packet.frame_len();
+        if whole && self.answers <= ANSWERS && self.control.deliver(arrival.port, packet.data()) {
+            self.counters.consumed.add(1);
+        } else {
+            self.counters.dropped(DropReason::ProbeQueueFull);
         }
     }
 
@@ -271,20 +299,27 @@ impl<Q: Queue> Worker<Q> {
                         self.release(hop, slot);
                     }
                 }
-                Some(Command::Transmit { port, frame }) => {
-                    let queue = self.queues.get_mut(usize::from(port));
-                    if let Some(mut packet) = queue.and_then(Queue::allocate)
-                        && packet.set_len(frame.len())
-                    {
-                        packet.data_mut().copy_from_slice(&frame);
-                        frames += 1;
-                        self.send(port, packet, true);
-                    }
-                }
+                Some(Command::Transmit { port, frame }) => frames += self.generate(port, &frame),
                 Some(Command::List(listing)) => self.control.begin_listing(listing),
             }
         }
+        for _ in 0..PROBES {
+            let Some(probe) = self.control.take_probe() else { break };
+            frames += self.generate(probe.port, &probe.frame);
+        }
         frames
+    }
+
+    /// Sends a frame that the control thread made. Returns how many that were: one, if there was memory for it.
+    fn generate(&mut self, port: PortId, frame: &[u8]) -> usize {
+        let queue = self.queues.get_mut(usize::from(port));
+        let Some(mut packet) = queue.and_then(Queue::allocate) else { return 0 };
+        if !packet.set_len(frame.len()) {
+            return 0;
+        }
+        packet.data_mut().copy_from_slice(frame);
+        self.send(port, packet, true);
+        1
     }
 
     /// Sends what waited for `hop`, now that its hardware address is known.
