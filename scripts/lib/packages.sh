@@ -20,6 +20,7 @@ SLUICE_NET_PACKAGES=(
   'iputils-ping|ping'
   'tcpdump|tcpdump'
   'python3|python3'
+  'openssl|openssl'
   'ca-certificates|file:/etc/ssl/certs/ca-certificates.crt'
 )
 # Used by scripts/test.sh only.

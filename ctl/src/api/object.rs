@@ -93,6 +93,9 @@ pub struct Service {
     pub bytes_in: u64,
     pub packets_out: u64,
     pub bytes_out: u64,
+    /// Too few backends are up, so all that are enabled are used; see `panic_threshold`.
+    #[serde(default)]
+    pub panic: bool,
     pub backends: Vec<Backend>,
 }
 
@@ -106,9 +109,18 @@ pub struct Backend {
     pub health: HealthState,
     /// Whether anything checks it; without a check it counts as up.
     pub health_checked: bool,
-    /// What the last check said, or `unchecked`.
+    /// Why the last check failed (empty if it passed), `not checked yet`, or `unchecked`.
     pub health_detail: String,
+    /// How long it has been up or down; `None` before the first check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_since_seconds: Option<f64>,
+    /// How long the last check that passed took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check_seconds: Option<f64>,
     pub weight: u16,
+    /// What it has of its weight during a slow start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start_weight: Option<u16>,
     #[serde(default)]
     pub tier: u8,
     pub connections_active: u64,

@@ -204,11 +204,15 @@ pub(super) fn render(output: &Output, backends: &[Backend]) -> String {
     rows.render()
 }
 
-/// `100`, or `100 (tier 1)` for one that stands by.
+/// `100`, `15 of 100` during a slow start, or `100 (tier 1)` for one that stands by.
 fn weight(backend: &Backend) -> String {
+    let weight = match backend.slow_start_weight {
+        Some(now) => format!("{now} of {}", backend.weight),
+        None => backend.weight.to_string(),
+    };
     match backend.tier {
-        0 => backend.weight.to_string(),
-        tier => format!("{} (tier {tier})", backend.weight),
+        0 => weight,
+        tier => format!("{weight} (tier {tier})"),
     }
 }
 

@@ -63,7 +63,10 @@ fn render(output: &Output, services: &[Service]) -> String {
             text(format!("{}/{}", service.protocol, service.ports)),
             text(mode),
             text(service.scheduler),
-            toned(format!("{up} of {all}"), tone),
+            toned(
+                if service.panic { format!("{up} of {all} (all used)") } else { format!("{up} of {all}") },
+                tone,
+            ),
             text(service.connections_active),
             text(service.connections_total),
             text(service.packets_in),

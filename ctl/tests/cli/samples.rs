@@ -15,7 +15,10 @@ pub(crate) fn backend(address: &str, admin: AdminState, connections_active: u64)
         health: HealthState::Up,
         health_checked: false,
         health_detail: "unchecked".into(),
+        health_since_seconds: None,
+        health_check_seconds: None,
         weight: 100,
+        slow_start_weight: None,
         tier: 0,
         connections_active,
         connections_total: 12,
@@ -47,6 +50,7 @@ pub(crate) fn service() -> Service {
         bytes_in: 12_000,
         packets_out: 240,
         bytes_out: 240_000,
+        panic: false,
         backends: vec![backend("10.1.0.11:8080", AdminState::Enabled, 7), down],
     }
 }

@@ -3,6 +3,8 @@
 use super::build;
 use super::device::Device;
 use super::frames;
+use super::health::duty::{self, Checks};
+use super::health::exchange::Exchange;
 use super::model::{Admin, Backend, Model};
 use super::neighbors::{Action, Millis, Neighbors};
 use super::publish::Links;
@@ -21,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks at drains and at slots to be freed.
 const REVIEW: Millis = 100;
+/// Least time between two snapshots that nobody asked for.
+const SETTLE: Millis = 50;
 /// Time between two log lines about the same kind of trouble on the network.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -61,6 +65,11 @@ pub struct Balancer {
     pub(super) neighbors: Neighbors,
     pub(super) notices: Vec<String>,
     pub(super) started: Instant,
+    pub(super) checks: Checks,
+    pub(super) exchange: Arc<Exchange>,
+    /// The model is ahead of the snapshot: a backend went up or down, or has more weight.
+    pub(super) changed: bool,
+    committed: Millis,
     /// Hardware address and largest packet, by port.
     ports: Vec<(Mac, u16)>,
     /// Whether each port's cable was in when last looked at.
@@ -118,6 +127,10 @@ impl Balancer {
             neighbors: Neighbors::default(),
             notices,
             started: Instant::now(),
+            checks: Checks::default(),
+            exchange: Arc::default(),
+            changed: false,
+            committed: 0,
             ports: links_of,
             cables: Vec::new(),
             reviewed: 0,
@@ -148,6 +161,7 @@ impl Balancer {
     pub fn check(&self, config: &Config) -> Result<(), Vec<ConfigError>> {
         let mut errors = build::refusals(config);
         errors.extend(build::needs_restart(&self.config, config));
+        errors.extend(duty::prepare(config).err().into_iter().flatten());
         if errors.is_empty() { self.plan(config).map(drop) } else { Err(errors) }
     }
 
@@ -164,11 +178,13 @@ impl Balancer {
     pub fn apply(&mut self, config: Config) -> Result<Applied, Vec<ConfigError>> {
         self.reclaim();
         self.check(&config)?;
-        let model = self.plan(&config)?;
+        let mut model = self.plan(&config)?;
+        let prepared = duty::prepare(&config)?;
         let changes = super::changes::between(&self.config, &config);
         let warnings = build::warnings(&config);
         let known = self.announced();
         self.config = config;
+        self.checks.take_up(&mut model, &prepared, self.now());
         self.commit(model);
         self.announce(&known);
         Ok(Applied { generation: self.generation(), changes, warnings })
@@ -193,10 +209,13 @@ impl Balancer {
     /// Builds and publishes the snapshot of `model`, which takes the place of the one before.
     fn commit(&mut self, mut model: Model) {
         let generation = self.snapshot.generation + 1;
+        model.ramp(Instant::now());
         let snapshot = build::snapshot(generation, &mut model, &self.config, &self.ports);
         self.model = model;
         self.snapshot = Arc::new(snapshot);
         self.links.publish(&self.snapshot);
+        self.changed = false;
+        self.committed = self.now();
         let hops = build::needed_hops(&self.snapshot, &self.config);
         let mut actions = std::mem::take(&mut self.actions);
         self.neighbors.pin(self.now(), hops, &mut actions);
@@ -247,13 +266,21 @@ impl Balancer {
         self.neighbors.tick(now, &mut actions);
         let lively = spoken || !actions.is_empty();
         self.act(actions);
+        let checking = self.carry_probes();
+        self.hear_clients();
         if now.saturating_sub(self.reviewed) >= REVIEW {
             self.reviewed = now;
             self.review();
             self.look_at_cables();
             self.reclaim();
+            self.changed |= self.model.has_to_ramp(Instant::now());
         }
-        lively
+        // Many changes in a row are one snapshot.
+        if self.changed && now.saturating_sub(self.committed) >= SETTLE {
+            let model = std::mem::take(&mut self.model);
+            self.commit(model);
+        }
+        lively || checking
     }
 
     fn hear(&mut self, now: Millis, notice: Notice, actions: &mut Vec<Action>) {
@@ -275,7 +302,7 @@ impl Balancer {
         }
     }
 
-    fn act(&mut self, mut actions: Vec<Action>) {
+    pub(super) fn act(&mut self, mut actions: Vec<Action>) {
         for action in actions.drain(..) {
             match action {
                 Action::Ask { hop, to } => {

@@ -30,16 +30,9 @@ const SUPPORTED: Supported = Supported {
 /// (RFC 5382 REQ-5: transitory states, 4 minutes).
 const HALF_CLOSED: u32 = 240_000;
 
-/// What is right in `config` and still deserves a word, what this version leaves undone included.
+/// What is right in `config` and still deserves a word.
 pub(super) fn warnings(config: &Config) -> Vec<ConfigWarning> {
-    let mut warnings = config.warnings();
-    for (index, _) in config.services.iter().enumerate().filter(|(_, service)| service.health.is_some()) {
-        let problem = "health checks are not run by this version: the backends count as up";
-        let remedy = "disable backends by hand, or check them from elsewhere";
-        let path = format!("service[{index}].health");
-        warnings.push(ConfigWarning(ConfigError::at(&config.origin, &path, problem, remedy)));
-    }
-    warnings
+    config.warnings()
 }
 
 /// What `config` asks for that the data plane cannot do, whatever the machine.

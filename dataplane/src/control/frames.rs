@@ -8,7 +8,7 @@ use crate::worker::Frame;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Shortest Ethernet frame in bytes without its check sequence; not every device pads.
-const MIN_FRAME: usize = 60;
+pub(super) const MIN_FRAME: usize = 60;
 
 /// All nodes on the link (RFC 4291 section 2.7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

@@ -3,7 +3,7 @@
 use super::balancer::Balancer;
 use super::objects;
 use super::stats;
-use ctl::api::{AdminState, BackendStats, PortStats, ServiceStats, Worker};
+use ctl::api::{AdminState, BackendStats, HealthState, PortStats, ServiceStats, Worker};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -87,6 +87,8 @@ fn backend_metrics(page: &mut Page, services: &[ServiceStats]) {
     let level = |value: fn(&BackendStats) -> f64| all.iter().map(move |pair| (label(pair), value(pair.1)));
     page.gauge("backend_connections_active", "Connections now", level(|one| one.connections_active as f64));
     page.gauge("backend_weight", "Share of new connections", level(|one| f64::from(one.weight)));
+    let up = level(|one| f64::from(u8::from(one.health == HealthState::Up)));
+    page.gauge("backend_up", "1: nothing is known against it", up);
     let enabled = level(|one| f64::from(u8::from(one.admin == AdminState::Enabled)));
     page.gauge("backend_enabled", "1: it may take new connections", enabled);
 }

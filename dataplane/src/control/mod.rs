@@ -11,6 +11,7 @@
 //! | [`build`] | from configuration and model to a snapshot |
 //! | [`publish`] | the channels to the workers |
 //! | [`neighbors`], [`frames`] | next hops: state machine, and the frames it sends |
+//! | [`health`] | checks of backends, through the ports |
 //! | [`stats`], [`objects`], [`metrics`] | what the API shows |
 //! | [`api`], [`server`], [`socket`] | HTTP |
 //! | [`daemon`] | start and stop, on DPDK ports |
@@ -23,6 +24,7 @@ mod changes;
 pub mod daemon;
 pub mod device;
 mod frames;
+pub mod health;
 pub mod memory;
 mod metrics;
 pub mod model;
@@ -155,6 +157,7 @@ pub async fn run(
     };
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(poll(Arc::clone(&control)));
+    tasks.spawn(health::run::run(Arc::clone(&control)));
     let generation = control.balancer().generation();
     if control.acknowledged(generation).await.is_err() {
         return Err("the workers do not take up their configuration; see the lines above".into());
@@ -181,10 +184,15 @@ pub async fn run(
 
 /// Hears the workers, for ever.
 async fn poll(control: Arc<Control>) {
+    let exchange = Arc::clone(&control.balancer().exchange);
     let mut pause = LIVELY;
     loop {
         let lively = control.balancer().poll();
         pause = if lively { LIVELY } else { (pause + LIVELY).min(QUIET) };
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // A check has something to send.
+            () = exchange.sent() => {}
+        }
     }
 }

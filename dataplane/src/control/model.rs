@@ -4,14 +4,15 @@
 //! A [`Model`] is a value: a change makes a new one, and only when everything that follows from it could be built does
 //! it take the place of the old.
 
+use super::health::Health;
 use super::slots::{Slots, Totals};
 use crate::counters::MAX_BACKENDS;
 use crate::scheduler::{Candidate, Scheduler};
 use ctl::api::AdminState;
 use ctl::config::{self, BackendAddress};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Services and backends.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +46,32 @@ pub struct Backend {
     pub admin: Admin,
     /// What operators made of the configured weight.
     pub weight: u16,
+    /// `None`: nothing checks it.
+    pub health: Option<Health>,
+    /// On the way to its weight.
+    pub ramp: Option<Ramp>,
+}
+
+/// Slow start: how much of its weight a backend has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ramp {
+    since: Instant,
+    /// Of [`RAMP_STEPS`].
+    step: u16,
+}
+
+/// Steps from nothing to the whole weight.
+const RAMP_STEPS: u16 = 20;
+
+impl Ramp {
+    /// The step at `now`, when the whole way takes `time`; those of short ways are longer than their share.
+    fn step_at(self, now: Instant, time: Duration) -> u16 {
+        let passed = now.saturating_duration_since(self.since).as_millis();
+        let steps = u128::from(RAMP_STEPS).min(time.as_millis() / 1000).max(1);
+        let step = passed * steps / time.as_millis().max(1);
+        // The first is not nothing: that would be no start at all.
+        (step * u128::from(RAMP_STEPS) / steps).clamp(1, u128::from(RAMP_STEPS)) as u16
+    }
 }
 
 /// What an operator wants of a backend.
@@ -71,10 +98,35 @@ impl Admin {
 }
 
 impl Backend {
-    /// Whether it takes new connections.
-    pub fn is_eligible(&self) -> bool {
+    /// Whether it would take new connections if it were up.
+    pub fn is_wanted(&self) -> bool {
         self.admin == Admin::Enabled && self.weight > 0
     }
+
+    /// Whether nothing is known against it.
+    pub fn is_up(&self) -> bool {
+        self.health.as_ref().is_none_or(Health::is_up)
+    }
+
+    /// Its share of new connections right now.
+    pub fn share(&self) -> u16 {
+        let step = self.ramp.map_or(RAMP_STEPS, |ramp| ramp.step);
+        (u32::from(self.weight) * u32::from(step)).div_ceil(u32::from(RAMP_STEPS)) as u16
+    }
+}
+
+/// Who of a service takes new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Those of a tier that are up.
+    Healthy {
+        tier: u8,
+    },
+    /// All of a tier, since too few are up.
+    Panic {
+        tier: u8,
+    },
+    Nobody,
 }
 
 impl Service {
@@ -82,23 +134,99 @@ impl Service {
         self.backends.iter().find(|backend| backend.config.address == address)
     }
 
-    /// Those that take new connections: of the lowest tier that has any.
+    /// Who takes new connections: of the lowest tier that has enough backends up; if none has, all of the lowest.
+    pub fn choice(&self) -> Choice {
+        let threshold = self.config.health.as_ref().map_or(0, |health| u32::from(health.panic_threshold));
+        // By tier: how many are up, and of how many.
+        let mut tiers: BTreeMap<u8, (u32, u32)> = BTreeMap::new();
+        for backend in self.backends.iter().filter(|backend| backend.is_wanted()) {
+            let (up, all) = tiers.entry(backend.config.tier).or_default();
+            *up += u32::from(backend.is_up());
+            *all += 1;
+        }
+        let enough = tiers.iter().find(|(_, (up, all))| *up > 0 && up * 100 >= threshold * all);
+        match (enough, tiers.keys().next()) {
+            (Some((&tier, _)), _) => Choice::Healthy { tier },
+            (None, Some(&tier)) if threshold > 0 => Choice::Panic { tier },
+            _ => Choice::Nobody,
+        }
+    }
+
+    /// Those that take new connections.
+    fn chosen(&self) -> impl Iterator<Item = &Backend> {
+        let choice = self.choice();
+        self.backends.iter().filter(move |backend| {
+            backend.is_wanted()
+                && match choice {
+                    Choice::Healthy { tier } => backend.config.tier == tier && backend.is_up(),
+                    Choice::Panic { tier } => backend.config.tier == tier,
+                    Choice::Nobody => false,
+                }
+        })
+    }
+
+    /// Those that take new connections, with their shares.
     pub fn eligible(&self) -> Vec<Candidate> {
-        let eligible = || self.backends.iter().filter(|backend| backend.is_eligible());
-        let tier = eligible().map(|backend| backend.config.tier).min();
-        eligible()
-            .filter(|backend| Some(backend.config.tier) == tier)
+        self.chosen()
             .map(|backend| Candidate {
                 slot: backend.slot,
                 address: backend.config.address.ip,
                 port: backend.config.address.port.unwrap_or(0),
-                weight: backend.weight,
+                weight: backend.share(),
             })
             .collect()
+    }
+
+    /// Backends that are up, of those that are wanted, and how many these are.
+    pub fn up_of_wanted(&self) -> (usize, usize) {
+        let wanted = self.backends.iter().filter(|backend| backend.is_wanted());
+        wanted.fold((0, 0), |(up, all), backend| (up + usize::from(backend.is_up()), all + 1))
+    }
+
+    /// Begins and continues slow starts. Who joins others begins with little; who is as new as all the others, or is
+    /// taken for want of better ones, has its weight at once.
+    fn ramp(&mut self, now: Instant) {
+        let Some(time) = self.config.slow_start.map(config::TimeSpan::as_duration) else {
+            for backend in &mut self.backends {
+                backend.ramp = None;
+            }
+            return;
+        };
+        let healthy = matches!(self.choice(), Choice::Healthy { .. });
+        let before: HashSet<u32> = self.candidates.iter().map(|candidate| candidate.slot).collect();
+        let chosen: HashSet<u32> = self.chosen().map(|backend| backend.slot).collect();
+        let joins = healthy && before.iter().any(|slot| chosen.contains(slot));
+        for backend in &mut self.backends {
+            let newcomer = joins && chosen.contains(&backend.slot) && !before.contains(&backend.slot);
+            let ramp = if newcomer { Some(Ramp { since: now, step: 1 }) } else { backend.ramp };
+            backend.ramp = ramp
+                .filter(|_| healthy && chosen.contains(&backend.slot))
+                .map(|ramp| Ramp { step: ramp.step_at(now, time), ..ramp })
+                .filter(|ramp| ramp.step < RAMP_STEPS);
+        }
     }
 }
 
 impl Model {
+    /// Brings slow starts up to date.
+    pub fn ramp(&mut self, now: Instant) {
+        for service in &mut self.services {
+            service.ramp(now);
+        }
+    }
+
+    /// Whether [`Model::ramp`] would change the weight of a backend that is on its way.
+    pub fn has_to_ramp(&self, now: Instant) -> bool {
+        self.services.iter().any(|service| {
+            let time = service.config.slow_start.map(config::TimeSpan::as_duration);
+            service
+                .backends
+                .iter()
+                .filter_map(|backend| backend.ramp.zip(time))
+                .any(|(ramp, time)| ramp.step_at(now, time) != ramp.step)
+        })
+    }
+
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.config.name == name)
     }
@@ -147,7 +275,13 @@ impl Model {
                     .filter(|known| known.config.weight == backend.weight)
                     .map_or(backend.weight, |known| known.weight);
                 let admin = known.map_or(Admin::Enabled, |known| known.admin);
-                backends.push(Backend { config: backend, slot, admin, weight });
+                // Who served without a check, or came with the whole service, serves until a check says otherwise.
+                let assumed = before.is_none_or(|before| known.is_some() && before.config.health.is_none());
+                let health = wanted.health.as_ref().map(|_| {
+                    known.and_then(|known| known.health.clone()).unwrap_or_else(|| Health::new(assumed))
+                });
+                let ramp = known.and_then(|known| known.ramp);
+                backends.push(Backend { config: backend, slot, admin, weight, health, ramp });
             }
             services.push(Service {
                 id: before.map_or_else(|| free_ids.pop_first().unwrap_or(u32::MAX), |before| before.id),
@@ -172,3 +306,6 @@ fn free_ids(services: &[Service], count: usize) -> BTreeSet<u32> {
     }
     ids
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,6 +81,18 @@ pub struct Row {
     pub age: Millis,
 }
 
+/// What a check may count on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    Known(Mac),
+    /// Asked for the first time, or again after it was known.
+    Asking,
+    /// Did not answer the last time.
+    Silent,
+    /// Nobody asked for it yet.
+    Unknown,
+}
+
 /// All neighbours.
 #[derive(Debug, Default)]
 pub struct Neighbors {
@@ -105,6 +117,16 @@ impl Neighbors {
             }
         }
         self.pinned = hops;
+    }
+
+    /// What is known of `hop` right now.
+    pub fn look(&self, hop: NextHop) -> Look {
+        let Some(entry) = self.table.get(&hop) else { return Look::Unknown };
+        match (entry.phase, entry.mac) {
+            (phase, Some(mac)) if usable(phase) => Look::Known(mac),
+            (Phase::Asking(_), _) if !entry.lost => Look::Asking,
+            _ => Look::Silent,
+        }
     }
 
     /// A worker has packets for `hop` and does not know its address.

@@ -1,9 +1,10 @@
 //! The objects of the API, as they are right now.
 
 use super::balancer::Balancer;
-use super::model::{self, Admin};
+use super::health::Verdict;
+use super::model::{self, Admin, Choice};
 use super::stats::{self, Reader, Sum};
-use ctl::api::{Backend, HealthState, Link, Neighbor, Port, PortStats, Service, Status, Worker};
+use ctl::api::{Backend, Link, Neighbor, Port, PortStats, Service, Status, Worker};
 use std::time::Instant;
 
 /// `GET /v1/status`
@@ -16,7 +17,7 @@ pub(super) fn status(balancer: &Balancer) -> Status {
     for (port, facts) in balancer.config.ports.iter().zip(&facts) {
         notices.extend(facts.notices.iter().map(|notice| format!("port {}: {notice}", port.name)));
     }
-    notices.extend(unchecked(balancer));
+    notices.extend(panicking(balancer));
     notices.extend(idle(balancer));
     let in_force = balancer.config.origin.file();
     if std::path::Path::new(in_force) != balancer.config_file {
@@ -37,7 +38,8 @@ pub(super) fn status(balancer: &Balancer) -> Status {
         services: services.len() as u64,
         services_down: services.iter().filter(|service| service.candidates.is_empty()).count() as u64,
         backends: backends().count() as u64,
-        backends_up: backends().filter(|backend| backend.admin == Admin::Enabled).count() as u64,
+        backends_up: backends().filter(|backend| backend.admin == Admin::Enabled && backend.is_up()).count()
+            as u64,
         connections_active: reader.sum(|worker| &worker.connections_active),
         connections_max: u64::from(connections_max) * balancer.links.len() as u64,
         rx_packets: reader.sum(|worker| &worker.rx_packets),
@@ -52,18 +54,21 @@ pub(super) fn idle(balancer: &Balancer) -> impl Iterator<Item = String> {
     let services = balancer.model.services.iter().filter(|service| service.candidates.is_empty());
     services.map(|service| {
         format!(
-            "service {:?}: no backend takes new connections; enable one, or give one a weight above 0",
+            "service {:?}: no backend takes new connections; enable one, give one a weight above 0, or see why they are down",
             service.config.name
         )
     })
 }
 
-/// One line for each service whose `[service.health]` has no effect.
-pub(super) fn unchecked(balancer: &Balancer) -> impl Iterator<Item = String> {
-    balancer.config.services.iter().filter(|service| service.health.is_some()).map(|service| {
+/// One line for each service that uses backends that are down, since too few are up.
+pub(super) fn panicking(balancer: &Balancer) -> impl Iterator<Item = String> {
+    let services = balancer.model.services.iter();
+    services.filter(|service| matches!(service.choice(), Choice::Panic { .. })).map(|service| {
+        let (up, all) = service.up_of_wanted();
+        let threshold = service.config.health.as_ref().map_or(0, |health| health.panic_threshold);
         format!(
-            "service {:?}: health checks are not run by this version; its backends count as up",
-            service.name
+            "service {:?}: {up} of {all} backends are up, less than panic_threshold = {threshold} %, so all are used",
+            service.config.name
         )
     })
 }
@@ -92,6 +97,7 @@ pub(super) fn service(balancer: &Balancer, reader: &Reader, service: &model::Ser
         bytes_in: totals.bytes_in,
         packets_out: totals.packets_out,
         bytes_out: totals.bytes_out,
+        panic: matches!(service.choice(), Choice::Panic { .. }),
         backends: service.backends.iter().map(|one| backend(balancer, reader, service, one)).collect(),
     }
 }
@@ -110,14 +116,24 @@ pub(super) fn backend(
         }
         _ => None,
     };
+    let decided = backend
+        .health
+        .as_ref()
+        .filter(|health| matches!(health.standing.verdict, Verdict::Up | Verdict::Down));
     Backend {
         service: service.config.name.clone(),
         address: backend.config.address.to_string(),
         admin: backend.admin.state(),
-        health: HealthState::Up,
-        health_checked: false,
-        health_detail: stats::UNCHECKED.into(),
+        health: stats::health_state(backend),
+        health_checked: backend.health.is_some(),
+        health_detail: stats::health_detail(backend),
+        health_since_seconds: decided.map(|health| health.since.elapsed().as_secs_f64()),
+        health_check_seconds: backend
+            .health
+            .as_ref()
+            .and_then(|health| health.took.map(|took| took.as_secs_f64())),
         weight: backend.weight,
+        slow_start_weight: backend.ramp.map(|_| backend.share()),
         tier: backend.config.tier,
         connections_active: active,
         connections_total: totals.connections_total,

@@ -4,7 +4,7 @@ use super::neighbors::Millis;
 use crate::counters::WorkerCounters;
 use crate::pipeline::Notice;
 use crate::snapshot::Snapshot;
-use crate::worker::{Command, ControlEnd, Event, Frame, Listing};
+use crate::worker::{Command, ControlEnd, Event, Frame, Listing, Probe};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use std::sync::Arc;
 const BACKLOG: usize = 4096;
 /// Events taken from one worker in one go.
 const EVENTS: usize = 1024;
+/// Answers to health checks taken from one worker in one go.
+const ANSWERS: usize = 512;
 /// Time between two readings of how busy a worker is.
 const SAMPLE: Millis = 1000;
 
@@ -137,6 +139,21 @@ impl Links {
     pub fn transmit(&mut self, port: crate::route::PortId, frame: Frame) {
         if let Some(link) = self.0.first_mut() {
             link.send(Command::Transmit { port, frame });
+        }
+    }
+
+    /// Has a frame of a health check sent, by the first worker; it is lost if that does not keep up.
+    pub fn send_probe(&mut self, probe: Probe) -> bool {
+        self.0.first_mut().is_some_and(|link| link.control.send_probe(probe))
+    }
+
+    /// Passes on the answers to health checks that workers received.
+    pub fn answers(&mut self, mut each: impl FnMut(&[u8])) {
+        for link in &mut self.0 {
+            for _ in 0..ANSWERS {
+                let Some(answer) = link.control.receive_answer() else { break };
+                each(&answer.frame);
+            }
         }
     }
 

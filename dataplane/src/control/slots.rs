@@ -4,7 +4,7 @@
 //! worker holds a connection to the one before and none can make one. Counters by slot only ever go up and are
 //! written by workers alone, so a slot's next user subtracts what was counted before it.
 
-use crate::counters::{MAX_BACKENDS, WorkerCounters};
+use crate::counters::{BackendCounters, Counter, MAX_BACKENDS, WorkerCounters};
 use ctl::config::BackendAddress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -67,10 +67,15 @@ fn entries(workers: &[Arc<WorkerCounters>], slot: u32) -> u64 {
 
 /// Connections to `slot` right now.
 pub fn active(workers: &[Arc<WorkerCounters>], slot: u32) -> u64 {
+    sum(workers, slot, |counters| &counters.connections_active)
+}
+
+/// One counter of `slot`, all workers together.
+pub fn sum(workers: &[Arc<WorkerCounters>], slot: u32, counter: fn(&BackendCounters) -> &Counter) -> u64 {
     workers
         .iter()
         .filter_map(|worker| worker.backends.get(slot as usize))
-        .fold(0, |sum, counters| sum.wrapping_add(counters.connections_active.get()))
+        .fold(0, |sum, counters| sum.wrapping_add(counter(counters).get()))
 }
 
 /// Whose slot it is.

@@ -22,8 +22,15 @@ pub(super) struct Sum {
     pub totals: Totals,
 }
 
-/// How a backend's health reads without checks.
-pub(super) const UNCHECKED: &str = "unchecked";
+/// Whether a backend can serve, as far as anybody knows.
+pub(super) fn health_state(backend: &Backend) -> HealthState {
+    if backend.is_up() { HealthState::Up } else { HealthState::Down }
+}
+
+/// What the last check said.
+pub(super) fn health_detail(backend: &Backend) -> String {
+    backend.health.as_ref().map_or_else(|| "unchecked".to_owned(), |health| health.detail.to_string())
+}
 
 impl Reader {
     pub(super) fn new(balancer: &Balancer) -> Self {
@@ -133,9 +140,9 @@ fn backend(balancer: &Balancer, reader: &Reader, backend: &Backend) -> BackendSt
     BackendStats {
         address: backend.config.address.to_string(),
         admin: backend.admin.state(),
-        health: HealthState::Up,
-        health_checked: false,
-        health_detail: UNCHECKED.into(),
+        health: health_state(backend),
+        health_checked: backend.health.is_some(),
+        health_detail: health_detail(backend),
         weight: backend.weight,
         tier: backend.config.tier,
         connections_active: active,
