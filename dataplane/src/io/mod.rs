@@ -30,4 +30,12 @@ pub trait Queue {
 
     /// An empty packet to be filled and sent on any port of the worker; `None` if the pool is exhausted.
     fn allocate(&mut self) -> Option<Self::Packet>;
+
+    /// Fills what is free in `burst` with empty packets, as far as the pool has them.
+    fn allocate_burst(&mut self, burst: &mut Burst<Self::Packet>) {
+        while !burst.is_full() {
+            let Some(packet) = self.allocate() else { return };
+            burst.push(packet);
+        }
+    }
 }

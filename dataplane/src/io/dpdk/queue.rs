@@ -88,6 +88,12 @@ impl Queue for QueuePair {
     fn allocate(&mut self) -> Option<Mbuf> {
         self.port.pool().allocate()
     }
+
+    /// All or none: a pool with fewer buffers than a burst is as good as exhausted.
+    #[inline]
+    fn allocate_burst(&mut self, burst: &mut Burst<Mbuf>) {
+        self.port.pool().allocate_burst(burst);
+    }
 }
 
 impl fmt::Debug for QueuePair {
