@@ -1,5 +1,7 @@
 //! `sluice-perf`: how fast Sluice is, in figures that anyone can repeat.
 
+#[cfg(feature = "dpdk")]
+mod load;
 mod pipeline;
 mod traffic;
 
@@ -16,10 +18,23 @@ struct Arguments {
 enum Benchmark {
     /// Cycles a packet from received packet to verdict, without any port
     Pipeline(pipeline::Options),
+    /// Packets through a device under test on a DPDK link: rates, loss, latency, and whether they are right
+    #[cfg(feature = "dpdk")]
+    Load(Box<load::Options>),
+    /// Writes the configuration of a sluiced that `load` can be run against
+    #[cfg(feature = "dpdk")]
+    Config(load::ConfigOptions),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Pipeline(options) => pipeline::run(&options),
+        #[cfg(feature = "dpdk")]
+        Benchmark::Load(options) => load::run(&options),
+        #[cfg(feature = "dpdk")]
+        Benchmark::Config(options) => {
+            load::configuration(&options);
+            Ok(())
+        }
     }
 }
