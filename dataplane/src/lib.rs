@@ -13,6 +13,7 @@ pub mod route;
 pub mod scheduler;
 pub mod service;
 pub mod snapshot;
+pub mod steering;
 pub mod verdict;
 pub mod wire;
 pub mod worker;
