@@ -58,6 +58,8 @@ pub struct WorkerCounters {
     pub handoffs: Counter,
     /// Packets taken from other workers.
     pub handoffs_in: Counter,
+    /// Packets given to a worker that has a TX queue for them.
+    pub relayed: Counter,
     pub connections_total: Counter,
     /// Connections that gave way to others before their time.
     pub evictions: Counter,
@@ -75,12 +77,26 @@ pub struct WorkerCounters {
     pub index_displaced: Counter,
     pub table_bytes: Counter,
     pub drops: [Counter; DropReason::COUNT],
+    /// By port.
+    pub ports: [PortCounters; MAX_PORTS],
     /// By backend slot.
     pub backends: Box<[BackendCounters]>,
 }
 
 /// Most backends, of all services together, removed ones that still have connections included.
 pub const MAX_BACKENDS: usize = 65_536;
+
+/// Most ports.
+pub const MAX_PORTS: usize = 255;
+
+/// What one worker counts for one port.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    /// Packets that arrived by it here.
+    pub rx_packets: Counter,
+    /// Those of them that another worker had to decide.
+    pub handoffs: Counter,
+}
 
 /// What one worker counts for one backend: one cache line.
 #[derive(Debug, Default)]
@@ -123,6 +139,7 @@ impl WorkerCounters {
             stateless: Counter::default(),
             handoffs: Counter::default(),
             handoffs_in: Counter::default(),
+            relayed: Counter::default(),
             connections_total: Counter::default(),
             evictions: Counter::default(),
             events_lost: Counter::default(),
@@ -135,6 +152,7 @@ impl WorkerCounters {
             index_displaced: Counter::default(),
             table_bytes: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
+            ports: std::array::from_fn(|_| PortCounters::default()),
             backends: (0..backends).map(|_| BackendCounters::default()).collect(),
         }
     }

@@ -112,7 +112,7 @@ drop_reasons! {
     MtuExceeded = "mtu_exceeded",
     /// The port's transmit ring was full.
     TxFull = "tx_full",
-    /// The ring to the worker that owns the connection was full.
+    /// The ring to the worker that owns the connection, or that has a queue to send it, was full.
     HandoffFull = "handoff_full",
     /// An answer to a health check, too large or one too many for the control thread.
     ProbeQueueFull = "probe_queue_full",

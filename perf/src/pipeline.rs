@@ -12,6 +12,7 @@ use dataplane::route::{NextHop, PortId};
 use dataplane::scheduler::{self, Candidate, MaglevParameters};
 use dataplane::service::Service;
 use dataplane::snapshot::Snapshot;
+use dataplane::steering::Steering;
 use dataplane::verdict::Verdict;
 use serde::Serialize;
 use std::net::IpAddr;
@@ -196,12 +197,13 @@ impl Bench {
             source_affinity: false,
             scheduler,
         });
+        let secret = Secret::random()?;
         let mut pipeline = Pipeline::new(Settings {
             worker: 0,
-            workers: 1,
+            steering: Arc::new(Steering::keyed(1, secret)),
             max_connections: options.flows as usize,
             large_pages: options.large_pages,
-            secret: Secret::random()?,
+            secret,
             maglev: MaglevParameters::default(),
             counters: Arc::new(WorkerCounters::default()),
         })?;

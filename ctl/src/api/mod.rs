@@ -40,12 +40,14 @@ mod flow;
 mod object;
 pub mod paths;
 mod stats;
+mod steering;
 
 pub use config::{ConfigApply, ConfigCheck, ConfigExport, ConfigText};
 pub use error::ApiError;
 pub use flow::{Flow, FlowQuery, FlowState, Flows};
 pub use object::{
     AdminState, Backend, DrainRequest, HealthState, Link, Neighbor, NeighborState, Offload, Port, PortQueues,
-    Rss, Service, Status, WeightRequest, Worker,
+    Rss, RssKey, Service, Status, WeightRequest, Worker,
 };
 pub use stats::{BackendStats, PortStats, ServiceStats, Stats, WorkerStats};
+pub use steering::{Delivery, OwnerBy, PortSide, PortSteering};

@@ -1,6 +1,7 @@
 //! The objects of a running balancer and the changes that can be made to them.
 
 use super::stats::PortStats;
+use super::steering::PortSteering;
 use crate::config::{Affinity, InterfaceAddress, Mode, Ports, Prefix, Protocol, Scheduler, Tunnel};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -181,6 +182,9 @@ pub struct Worker {
     /// Packets handed to other workers, and taken from them.
     pub handoffs: u64,
     pub handoffs_in: u64,
+    /// Packets sent by way of other workers, for want of a TX queue.
+    #[serde(default)]
+    pub relayed_packets: u64,
     /// Memory of the tables of this worker.
     pub memory_bytes: u64,
 }
@@ -226,6 +230,8 @@ pub struct Port {
     pub numa_node: Option<u16>,
     pub queues: PortQueues,
     pub rss: Rss,
+    #[serde(default)]
+    pub steering: PortSteering,
     pub offloads: Vec<Offload>,
     /// What the port lacks and what is done instead.
     #[serde(default)]
@@ -250,9 +256,37 @@ pub struct PortQueues {
 pub struct Rss {
     pub offered: bool,
     pub in_use: bool,
-    /// The fields that are hashed: `ipv4-tcp source`; empty when not in use.
+    /// What is hashed, by DPDK's names: `ipv4-tcp`, `l3-src-only`; empty when not in use.
     #[serde(default)]
     pub fields: Vec<String>,
+    /// Where the key of the hash comes from; `None` when not in use.
+    #[serde(default)]
+    pub key: Option<RssKey>,
+    /// Whether the queue of a packet can be computed beforehand: key and redirection table are known.
+    #[serde(default)]
+    pub computable: bool,
+}
+
+/// Where the key of a port's hash comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RssKey {
+    /// Drawn at start.
+    Random,
+    /// The driver's own, which it tells.
+    Driver,
+    /// The driver does not tell.
+    Unknown,
+}
+
+impl RssKey {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Driver => "driver",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Something that a port can do instead of a CPU.

@@ -72,8 +72,20 @@ fn details(out: &mut String, port: &Port) {
     );
     let _ = writeln!(out, "  bytes: {} received, {} sent", port.counters.rx_bytes, port.counters.tx_bytes);
     if port.rss.in_use {
-        let _ = writeln!(out, "  rss: {}", list(port.rss.fields.clone()));
+        let key = port.rss.key.map_or("unknown", crate::api::RssKey::as_str);
+        let _ = writeln!(out, "  rss: {}; key: {key}", list(port.rss.fields.clone()));
     }
+    let steering = &port.steering;
+    let _ = writeln!(
+        out,
+        "  steering: packets of {} arrive at {}, owned by {}; {} of {} handed over ({:.1} %)",
+        steering.side.as_str(),
+        steering.delivery.as_str(),
+        steering.owner_by.as_str(),
+        steering.handoff_packets,
+        steering.rx_packets,
+        100.0 * steering.handoff_ratio
+    );
     let _ = writeln!(out, "  offloads in use: {}", offloads(true));
     let _ = writeln!(out, "  offloads offered and not used: {}", offloads(false));
     for notice in &port.notices {

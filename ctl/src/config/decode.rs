@@ -14,6 +14,7 @@ const RUNTIME: &[&str] = &[
     "memory",
     "max_connections",
     "poll",
+    "steering",
     "eal_args",
     "metrics",
     "maglev_table_size",
@@ -88,6 +89,7 @@ fn runtime(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Runtime, Bad> {
     let memory = reader.or(table, "memory", default.memory);
     let max_connections = reader.or(table, "max_connections", default.max_connections);
     let poll = reader.or(table, "poll", default.poll);
+    let steering = reader.or(table, "steering", default.steering);
     let eal_args = reader.list(table, "eal_args");
     let metrics = reader.maybe(table, "metrics");
     let maglev_table_size = reader.or(table, "maglev_table_size", default.maglev_table_size);
@@ -101,6 +103,7 @@ fn runtime(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Runtime, Bad> {
         memory: memory?,
         max_connections: max_connections?,
         poll: poll?,
+        steering: steering?,
         eal_args: eal_args?.unwrap_or_default(),
         metrics: metrics?,
         maglev_table_size: maglev_table_size?,

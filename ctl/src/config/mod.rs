@@ -31,5 +31,5 @@ pub use origin::Origin;
 pub use supported::{Supported, unsupported};
 pub use types::{
     Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Payload, Poll, Ports, Prefix, Protocol,
-    Scheduler, Size, StatusSet, TimeSpan, Tunnel, ValueError,
+    Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, ValueError,
 };

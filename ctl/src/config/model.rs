@@ -3,7 +3,7 @@
 use super::origin::Origin;
 use super::{
     Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Payload, Poll, Ports, Prefix, Protocol,
-    Scheduler, Size, StatusSet, TimeSpan, Tunnel,
+    Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel,
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -51,6 +51,8 @@ pub struct Runtime {
     /// Entries of the connection table, per worker.
     pub max_connections: u32,
     pub poll: Poll,
+    /// What decides which worker owns a connection.
+    pub steering: Steering,
     /// Further arguments for the EAL, passed through.
     pub eal_args: Vec<String>,
     /// Where Prometheus may scrape; `None`: only on the control socket.
@@ -79,6 +81,7 @@ impl Default for Runtime {
             memory: Size::from_mebibytes(1024),
             max_connections: Self::DEFAULT_MAX_CONNECTIONS,
             poll: Poll::Adaptive,
+            steering: Steering::Auto,
             eal_args: Vec::new(),
             metrics: None,
             maglev_table_size: Self::DEFAULT_MAGLEV_TABLE_SIZE,

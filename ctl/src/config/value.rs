@@ -2,7 +2,7 @@
 
 use super::types::{
     Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Payload, Poll, Ports, Prefix, Protocol,
-    Scheduler, Size, StatusSet, TimeSpan, Tunnel, ValueError, quote,
+    Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, ValueError, quote,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -110,6 +110,7 @@ texts!(
     Mode,
     Payload,
     Poll,
+    Steering,
     Prefix,
     Protocol,
     Scheduler,

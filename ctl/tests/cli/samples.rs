@@ -1,8 +1,9 @@
 //! Answers of a daemon, made from the API's own types.
 
 use ctl::api::{
-    AdminState, Backend, BackendStats, Flow, FlowState, Flows, HealthState, Link, Neighbor, NeighborState,
-    Offload, Port, PortQueues, PortStats, Rss, Service, ServiceStats, Stats, Status, Worker, WorkerStats,
+    AdminState, Backend, BackendStats, Delivery, Flow, FlowState, Flows, HealthState, Link, Neighbor,
+    NeighborState, Offload, OwnerBy, Port, PortQueues, PortSide, PortStats, PortSteering, Rss, RssKey,
+    Service, ServiceStats, Stats, Status, Worker, WorkerStats,
 };
 use ctl::config::{Affinity, Mode, Ports, Protocol, Scheduler, Tunnel};
 use std::collections::BTreeMap;
@@ -181,7 +182,22 @@ pub(crate) fn ports() -> Vec<Port> {
             tx_queues_max: 16,
             ..Default::default()
         },
-        rss: Rss { offered: true, in_use: true, fields: vec!["ipv4-tcp source".into()] },
+        rss: Rss {
+            offered: true,
+            in_use: true,
+            fields: vec!["ipv4-tcp".into(), "l3-src-only".into()],
+            key: Some(RssKey::Random),
+            computable: true,
+        },
+        steering: PortSteering {
+            side: PortSide::Clients,
+            owner_by: OwnerBy::RssOneEnd,
+            delivery: Delivery::Owner,
+            rx_packets: 1000,
+            handoff_packets: 5,
+            handoff_ratio: 0.005,
+            rx_packets_by_worker: vec![490, 510],
+        },
         offloads: vec![
             Offload { name: "rx_ipv4_checksum".into(), in_use: true },
             Offload { name: "tx_tcp_checksum".into(), in_use: false },

@@ -2,7 +2,7 @@
 
 use super::{BASE, DESIGN, EVERYTHING, MINIMAL, parse, second};
 use ctl::config::{
-    BackendAddress, Config, Machine, Mode, Poll, Ports, Protocol, Scheduler, Size, TimeSpan, Tunnel,
+    BackendAddress, Config, Machine, Mode, Poll, Ports, Protocol, Scheduler, Size, Steering, TimeSpan, Tunnel,
 };
 
 #[test]
@@ -27,6 +27,7 @@ fn defaults_are_as_documented() {
     assert_eq!(runtime.socket.to_str(), Some("/run/sluice/sluice.sock"));
     assert!(runtime.hugepages && runtime.eal_args.is_empty() && runtime.metrics.is_none());
     assert_eq!((runtime.memory, runtime.max_connections), (Size::from_mebibytes(1024), 1_000_000));
+    assert_eq!(runtime.steering, Steering::Auto);
     assert_eq!((runtime.poll, runtime.maglev_table_size, runtime.maglev_seed), (Poll::Adaptive, 65_537, 0));
     assert_eq!(config.ports[0].mtu, 1500);
     assert_eq!((config.ports[0].rx_descriptors, config.ports[0].tx_descriptors), (None, None));

@@ -47,6 +47,12 @@ fn unknown_words() {
     wrong_service("scheduler = \"rr\" #!", "service.scheduler", "\"rr\"", "round-robin");
     wrong_service("affinity = \"source\" #!", "service.affinity", "\"source\"", "\"source-ip\"");
     wrong_service("tunnel = \"vxlan\" #!", "service.tunnel", "\"vxlan\"", "\"gre\"");
+    wrong_runtime(
+        "steering = \"hardware\" #!",
+        "runtime.steering",
+        "\"hardware\"",
+        "use \"auto\" or \"software\"",
+    );
     wrong_runtime("poll = \"Busy\" #!", "runtime.poll", "\"Busy\"", "did you mean \"busy\"?");
     wrong_service("health.type = \"ping\" #!", "service.health.type", "\"ping\"", "\"icmp\"");
 }

@@ -82,6 +82,7 @@ pub(super) fn needs_restart(running: &Config, wanted: &Config) -> Vec<ConfigErro
     fixed("runtime.memory", a.memory == b.memory, format!("\"{}\"", a.memory));
     fixed("runtime.max_connections", a.max_connections == b.max_connections, a.max_connections.to_string());
     fixed("runtime.poll", a.poll == b.poll, format!("\"{}\"", a.poll));
+    fixed("runtime.steering", a.steering == b.steering, format!("\"{}\"", a.steering));
     fixed("runtime.eal_args", a.eal_args == b.eal_args, format!("{:?}", a.eal_args));
     let listener = a.metrics.map_or_else(|| "none".to_owned(), |address| format!("\"{address}\""));
     fixed("runtime.metrics", a.metrics == b.metrics, listener);

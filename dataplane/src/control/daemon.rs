@@ -8,17 +8,20 @@ use super::balancer::{Attached, Balancer, Start};
 use super::device::{Device, Facts};
 use super::publish::{Link, Links};
 use super::socket::ControlSocket;
-use super::{Control, build, memory};
+use super::{Control, build, memory, numa, steering};
 use crate::counters::WorkerCounters;
 use crate::flow::Secret;
 use crate::io::dpdk::{
-    Eal, EalConfig, LogLevel, Mbuf, Port, PortConfig, QueuePair, TscClock, WorkerThread, dpdk_version,
-    open_ports, sleep_precisely,
+    Capabilities, Eal, EalConfig, LogLevel, Mbuf, Port, PortConfig, QueuePair, TscClock, WorkerThread,
+    dpdk_version, open_ports, sleep_precisely,
 };
+use crate::io::{BURST, RssState};
 use crate::pipeline::{Pipeline, Settings};
+use crate::steering::Steering;
+use crate::steering::deal::{self, Dealt};
 use crate::wire::ethernet::Mac;
 use crate::worker::{self, Idle, Mesh, Worker};
-use ctl::api::{self, Offload, PortQueues, PortStats, Rss};
+use ctl::api::{self, Offload, PortQueues, PortStats, PortSteering, Rss, RssKey};
 use ctl::config::{Config, ConfigError, Machine, Poll};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,9 +29,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-/// Packets of one worker that may wait outside of queues: for next hops, and in the rings from other workers.
+/// Packets of one worker that may wait outside of queues: for next hops, in the rings from other workers, and on their way
+/// into these.
 const fn held(workers: usize) -> u32 {
-    256 + 2048 * (workers as u32).saturating_sub(1)
+    256 + (worker::handoff_ring(workers) + BURST) as u32 * (workers as u32).saturating_sub(1)
 }
 
 /// Why the daemon does not start.
@@ -67,14 +71,13 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<(), Refusal> {
     let socket = ControlSocket::take(&config.runtime.socket).map_err(refusal)?;
     let eal = start_dpdk(&config)?;
     let mut notices = Vec::new();
-    let (ports, workers) = open(&eal, &config, &mut notices)?;
+    let opened = open(&eal, &config, &mut notices)?;
     for notice in &notices {
         tracing::warn!("{notice}");
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let (links, threads, ports) = start_workers(&eal, &config, ports, workers, &stop)?;
+    let (links, threads, devices) = start_workers(&eal, &config, opened, &stop)?;
     let metrics = config.runtime.metrics;
-    let devices = ports.into_iter().map(attached).collect();
     let engine = dpdk_version().trim_start_matches("DPDK ").to_owned();
     let served = Balancer::start(Start { config, config_file, devices, links, notices, engine })
         .map_err(Refusal::from)
@@ -109,13 +112,29 @@ fn log(level: LogLevel, line: &str) {
     }
 }
 
-/// Opens all ports, and says how many workers can have a queue of each.
-fn open(eal: &Eal, config: &Config, notices: &mut Vec<String>) -> Result<(Vec<Port>, usize), Refusal> {
-    let wanted = config.runtime.workers.len();
+/// The ports, and who works with them.
+struct Opened {
+    ports: Vec<Port>,
+    /// By port.
+    dealt: Vec<Dealt>,
+    steering: Arc<Steering>,
+    /// By port: what came of it.
+    words: Vec<PortSteering>,
+    secret: Secret,
+}
+
+/// Opens all ports, deals their queues to the workers, and chooses how connections are steered.
+fn open(eal: &Eal, config: &Config, notices: &mut Vec<String>) -> Result<Opened, Refusal> {
+    let cpus = &config.runtime.workers;
+    let (wanted, wish) = (cpus.len(), config.runtime.steering);
+    let random = |error| refusal(format!("no random numbers: {error}"));
+    let (secret, rss_key) = (Secret::random().map_err(random)?, steering::rss_key(wish).map_err(random)?);
+    let sides = steering::sides(config);
     let configs: Vec<PortConfig> = config
         .ports
         .iter()
-        .map(|port| {
+        .zip(&sides)
+        .map(|(port, &side)| {
             let usual = PortConfig::default();
             PortConfig {
                 device: port.device.clone(),
@@ -123,35 +142,57 @@ fn open(eal: &Eal, config: &Config, notices: &mut Vec<String>) -> Result<(Vec<Po
                 rx_descriptors: port.rx_descriptors.unwrap_or(usual.rx_descriptors),
                 tx_descriptors: port.tx_descriptors.unwrap_or(usual.tx_descriptors),
                 mtu: port.mtu,
+                rss: steering::wanted_fields(wish, side),
+                rss_key: rss_key.clone(),
                 ..usual
             }
         })
         .collect();
     let ports = open_ports(eal, &configs, wanted as u32, held(wanted) * wanted as u32).map_err(refusal)?;
-    let mut workers = wanted;
     for (port, config) in ports.iter().zip(&config.ports) {
         let offered = port.capabilities();
         tracing::info!(
-            "port {} is {} with {}, MAC {}, MTU {}, {} of {wanted} queues",
+            "port {} is {} with {}, MAC {}, MTU {}, {} RX and {} TX queues for {wanted} workers",
             config.name,
             config.device,
             offered.driver,
             Mac(offered.mac),
             offered.mtu,
-            offered.queues
+            offered.rx_queues,
+            offered.tx_queues
         );
         for notice in port.notices() {
             tracing::info!("port {}: {notice}", config.name);
         }
-        workers = workers.min(usize::from(offered.queues));
     }
-    if workers < wanted {
+    let queues: Vec<_> =
+        ports.iter().map(|port| (port.capabilities().rx_queues, port.capabilities().tx_queues)).collect();
+    if let Some((rx, _)) = queues.iter().find(|(rx, tx)| usize::from(*rx.min(tx)) < wanted) {
         notices.push(format!(
-            "{workers} of {wanted} workers run: each needs a queue of every port; give software ports more queues \
-             (for net_af_packet: qpairs={wanted})"
+            "{wanted} workers share ports with fewer queues ({rx}, say): packets are handed over between them; give software \
+             ports more queues (for net_af_packet: qpairs={wanted})"
         ));
     }
-    Ok((ports, workers))
+    let nodes: Vec<_> = cpus.iter().map(|&cpu| (cpu, numa::node_of_cpu(cpu))).collect();
+    let places: Vec<_> = config
+        .ports
+        .iter()
+        .zip(&ports)
+        .map(|(config, port)| (config.name.as_str(), port.capabilities().numa_node))
+        .collect();
+    notices.extend(numa::remote(&nodes, &places));
+    let dealt = deal::deal(wanted as u8, &queues);
+    let opened: Vec<_> = sides
+        .iter()
+        .zip(&ports)
+        .zip(&dealt)
+        .map(|((&side, port), dealt)| steering::Opened { side, rss: port.capabilities().rss.as_ref(), dealt })
+        .collect();
+    let (steering, words) = steering::choose(wish, wanted as u8, secret, &opened);
+    if let (true, Some(port)) = (wanted > 1, words.first()) {
+        tracing::info!("connections belong to workers by {}", port.owner_by.as_str());
+    }
+    Ok(Opened { ports, dealt, steering: Arc::new(steering), words, secret })
 }
 
 type Threads = Vec<WorkerThread<()>>;
@@ -160,17 +201,18 @@ type Threads = Vec<WorkerThread<()>>;
 fn start_workers(
     eal: &Eal,
     config: &Config,
-    mut ports: Vec<Port>,
-    count: usize,
+    opened: Opened,
     stop: &Arc<AtomicBool>,
-) -> Result<(Links, Threads, Vec<Port>), Refusal> {
+) -> Result<(Links, Threads, Vec<Attached>), Refusal> {
     let runtime = &config.runtime;
-    let secret = Secret::random().map_err(|error| refusal(format!("no random numbers: {error}")))?;
+    let Opened { mut ports, dealt, steering, words, secret } = opened;
+    let count = runtime.workers.len();
     let large_pages = memory::large_pages_fit(runtime);
     let mut queues: Vec<Vec<QueuePair>> = (0..count).map(|_| Vec::new()).collect();
-    for port in &mut ports {
-        for (worker, queue) in queues.iter_mut().zip(port.take_queues(count as u16)) {
-            worker.push(queue);
+    for (port, dealt) in ports.iter_mut().zip(&dealt) {
+        for (worker, ends) in (0u8..).zip(&mut queues) {
+            let rx: Vec<u16> = dealt.receives_from(worker).collect();
+            ends.push(port.take_end(&rx, dealt.sends_through(worker)));
         }
     }
     let meshes: Vec<Mesh<Mbuf>> = worker::mesh(count);
@@ -183,13 +225,14 @@ fn start_workers(
         links.push(Link::new(cpu, Arc::clone(&counters), control_end));
         let settings = Settings {
             worker: number as u8,
-            workers: count as u8,
+            steering: Arc::clone(&steering),
             max_connections: runtime.max_connections as usize,
             large_pages,
             secret,
             maglev: build::maglev(config),
             counters,
         };
+        let sends_for: Vec<u8> = dealt.iter().map(|port| port.sends_for[number]).collect();
         let idle = match runtime.poll {
             Poll::Adaptive => Idle::Adaptive,
             Poll::Busy => Idle::Busy,
@@ -203,7 +246,9 @@ fn start_workers(
             let pipeline = Pipeline::new(settings);
             let _ = report.send(pipeline.as_ref().map(drop).map_err(ToString::to_string));
             if let Ok(pipeline) = pipeline {
-                Worker::new(queues, pipeline, mesh, worker_end).run(&mut clock, idle, &stopped);
+                Worker::new(queues, pipeline, mesh, worker_end)
+                    .sending_by(&sends_for)
+                    .run(&mut clock, idle, &stopped);
             }
         };
         match WorkerThread::spawn(eal, usize::from(cpu), &format!("worker-{cpu}"), work) {
@@ -224,12 +269,10 @@ fn start_workers(
         }
     }
     let place = if large_pages { "reserved large pages" } else { "ordinary pages" };
-    let bytes = (memory::table_bytes(runtime) >> 20) * count as u64 / runtime.workers.len().max(1) as u64;
-    tracing::info!(
-        "{count} workers on CPUs {:?}, tables of {bytes} MiB in {place}",
-        &runtime.workers[..count]
-    );
-    Ok((Links::new(links), threads, ports))
+    let bytes = memory::table_bytes(runtime) >> 20;
+    tracing::info!("{count} workers on CPUs {:?}, tables of {bytes} MiB in {place}", runtime.workers);
+    let devices = ports.into_iter().zip(words).map(|(port, words)| attached(port, words)).collect();
+    Ok((Links::new(links), threads, devices))
 }
 
 fn end(threads: Threads, stop: &AtomicBool) {
@@ -256,17 +299,20 @@ fn serve(control: Arc<Control>, socket: &ControlSocket, metrics: Option<SocketAd
 }
 
 /// A port's device, for the control thread.
-fn attached(port: Port) -> Attached {
+fn attached(port: Port, steering: PortSteering) -> Attached {
     let offered = port.capabilities();
-    Attached { mac: Mac(offered.mac), mtu: offered.mtu, device: Box::new(DpdkDevice(port)) }
+    Attached { mac: Mac(offered.mac), mtu: offered.mtu, device: Box::new(DpdkDevice { port, steering }) }
 }
 
 #[derive(Debug)]
-struct DpdkDevice(Port);
+struct DpdkDevice {
+    port: Port,
+    steering: PortSteering,
+}
 
 impl Device for DpdkDevice {
     fn facts(&self) -> Facts {
-        let (offered, link) = (self.0.capabilities(), self.0.link());
+        let (offered, link) = (self.port.capabilities(), self.port.link());
         let up = self.link();
         let offloads = |side: &str, all: &[String], used: &[String]| -> Vec<Offload> {
             let offload =
@@ -281,30 +327,27 @@ impl Device for DpdkDevice {
             link_mbps: Some(link.speed_mbps).filter(|mbps| ![0, u32::MAX].contains(mbps)),
             numa_node: offered.numa_node.and_then(|node| u16::try_from(node).ok()),
             queues: PortQueues {
-                rx_queues: offered.queues,
-                tx_queues: offered.queues,
-                rx_queues_max: offered.max_queues,
-                tx_queues_max: offered.max_queues,
+                rx_queues: offered.rx_queues,
+                tx_queues: offered.tx_queues,
+                rx_queues_max: offered.max_rx_queues,
+                tx_queues_max: offered.max_tx_queues,
                 rx_descriptors: offered.rx_descriptors,
                 tx_descriptors: offered.tx_descriptors,
             },
-            rss: Rss {
-                offered: !offered.rss_offered.is_empty(),
-                in_use: offered.rss.is_some(),
-                fields: offered.rss.as_ref().map(|rss| rss.fields.clone()).unwrap_or_default(),
-            },
+            rss: rss(offered),
+            steering: self.steering.clone(),
             offloads: both,
-            notices: self.0.notices().to_vec(),
+            notices: self.port.notices().to_vec(),
         }
     }
 
     fn link(&self) -> api::Link {
-        let up = carrier(self.0.device()).unwrap_or_else(|| self.0.link().up);
+        let up = carrier(self.port.device()).unwrap_or_else(|| self.port.link().up);
         if up { api::Link::Up } else { api::Link::Down }
     }
 
     fn counters(&self) -> PortStats {
-        let stats = self.0.stats().unwrap_or_default();
+        let stats = self.port.stats().unwrap_or_default();
         PortStats {
             name: String::new(),
             rx_packets: stats.rx_packets,
@@ -316,6 +359,22 @@ impl Device for DpdkDevice {
             rx_no_buffer: stats.rx_no_buffer,
             tx_errors: stats.tx_errors,
         }
+    }
+}
+
+/// What is told of a port's receive-side scaling.
+fn rss(offered: &Capabilities) -> Rss {
+    let key = |rss: &RssState| match (rss.key_set, rss.key.is_empty()) {
+        (true, _) => RssKey::Random,
+        (false, false) => RssKey::Driver,
+        (false, true) => RssKey::Unknown,
+    };
+    Rss {
+        offered: !offered.rss_offered.is_empty(),
+        in_use: offered.rss.is_some(),
+        fields: offered.rss.as_ref().map(|rss| rss.fields.clone()).unwrap_or_default(),
+        key: offered.rss.as_ref().map(key),
+        computable: offered.rss.as_ref().is_some_and(RssState::is_known),
     }
 }
 

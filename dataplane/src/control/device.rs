@@ -1,6 +1,6 @@
 //! What the control thread knows of the ports' devices.
 
-use ctl::api::{Link, Offload, PortQueues, PortStats, Rss};
+use ctl::api::{Link, Offload, PortQueues, PortStats, PortSteering, Rss};
 use std::fmt::Debug;
 
 /// A port's device as the control thread sees it. Packets are the workers' business.
@@ -26,6 +26,8 @@ pub struct Facts {
     pub numa_node: Option<u16>,
     pub queues: PortQueues,
     pub rss: Rss,
+    /// How its packets are steered; the counts are left at 0.
+    pub steering: PortSteering,
     pub offloads: Vec<Offload>,
     /// What it lacks and what is done instead.
     pub notices: Vec<String>,
@@ -44,6 +46,7 @@ impl Device for Unknown {
             numa_node: None,
             queues: PortQueues::default(),
             rss: Rss::default(),
+            steering: PortSteering::default(),
             offloads: Vec::new(),
             notices: Vec::new(),
         }

@@ -13,6 +13,7 @@
 //! | [`neighbors`], [`frames`] | next hops: state machine, and the frames it sends |
 //! | [`health`] | checks of backends, through the ports |
 //! | [`stats`], [`objects`], [`metrics`] | what the API shows |
+//! | [`steering`], [`numa`] | which worker owns what, chosen at start |
 //! | [`api`], [`server`], [`socket`] | HTTP |
 //! | [`daemon`] | start and stop, on DPDK ports |
 
@@ -29,12 +30,15 @@ pub mod memory;
 mod metrics;
 pub mod model;
 pub mod neighbors;
+#[cfg(feature = "dpdk")]
+mod numa;
 mod objects;
 pub mod publish;
 mod server;
 pub mod slots;
 pub mod socket;
 mod stats;
+pub mod steering;
 
 use api::{Refusal, refuse};
 use axum::http::StatusCode;

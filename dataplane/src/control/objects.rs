@@ -1,9 +1,11 @@
 //! The objects of the API, as they are right now.
 
 use super::balancer::Balancer;
+use super::device::Facts;
 use super::health::Verdict;
 use super::model::{self, Admin, Choice};
 use super::stats::{self, Reader, Sum};
+use super::steering;
 use ctl::api::{Backend, Link, Neighbor, Port, PortStats, Service, Status, Worker};
 use std::time::Instant;
 
@@ -12,7 +14,7 @@ pub(super) fn status(balancer: &Balancer) -> Status {
     let reader = Reader::new(balancer);
     let services = &balancer.model.services;
     let backends = || services.iter().flat_map(|service| &service.backends);
-    let facts: Vec<_> = balancer.devices.iter().map(|device| device.facts()).collect();
+    let facts = facts(balancer);
     let mut notices = balancer.notices.clone();
     for (port, facts) in balancer.config.ports.iter().zip(&facts) {
         notices.extend(facts.notices.iter().map(|notice| format!("port {}: {notice}", port.name)));
@@ -173,34 +175,55 @@ pub(super) fn workers(balancer: &Balancer) -> Vec<Worker> {
             evictions: counters.evictions.get(),
             handoffs: counters.handoffs.get(),
             handoffs_in: counters.handoffs_in.get(),
+            relayed_packets: counters.relayed.get(),
             memory_bytes: counters.table_bytes.get(),
         }
     };
     balancer.links.iter().map(worker).collect()
 }
 
+/// What is known of each port, what its packets have shown so far included.
+fn facts(balancer: &Balancer) -> Vec<Facts> {
+    let workers = balancer.links.counters();
+    let with_counts = |(id, mut facts): (usize, Facts)| {
+        let counters = || workers.iter().filter_map(|worker| worker.ports.get(id));
+        let steering = &mut facts.steering;
+        steering.rx_packets_by_worker = counters().map(|port| port.rx_packets.get()).collect();
+        steering.rx_packets = steering.rx_packets_by_worker.iter().sum();
+        steering.handoff_packets = counters().map(|port| port.handoffs.get()).sum();
+        steering.handoff_ratio = steering.handoff_packets as f64 / steering.rx_packets.max(1) as f64;
+        facts.notices.extend(steering::contradiction(
+            facts.rss.in_use,
+            facts.queues.rx_queues,
+            &facts.steering,
+        ));
+        facts
+    };
+    let facts = balancer.devices.iter().map(|device| device.facts());
+    facts.enumerate().map(with_counts).collect()
+}
+
 /// `GET /v1/ports`
 pub(super) fn ports(balancer: &Balancer) -> Vec<Port> {
-    let ports = balancer.config.ports.iter().zip(&balancer.devices).zip(balancer.snapshot.ports());
+    let devices = balancer.devices.iter().zip(facts(balancer));
+    let ports = balancer.config.ports.iter().zip(devices).zip(balancer.snapshot.ports());
     ports
-        .map(|((config, device), port)| {
-            let facts = device.facts();
-            Port {
-                name: config.name.clone(),
-                device: config.device.clone(),
-                driver: facts.driver,
-                mac: port.mac.to_string(),
-                link: facts.link,
-                link_mbps: facts.link_mbps,
-                mtu_bytes: port.mtu,
-                addresses: port.addresses.clone(),
-                numa_node: facts.numa_node,
-                queues: facts.queues,
-                rss: facts.rss,
-                offloads: facts.offloads,
-                notices: facts.notices,
-                counters: PortStats { name: config.name.clone(), ..device.counters() },
-            }
+        .map(|((config, (device, facts)), port)| Port {
+            name: config.name.clone(),
+            device: config.device.clone(),
+            driver: facts.driver,
+            mac: port.mac.to_string(),
+            link: facts.link,
+            link_mbps: facts.link_mbps,
+            mtu_bytes: port.mtu,
+            addresses: port.addresses.clone(),
+            numa_node: facts.numa_node,
+            queues: facts.queues,
+            rss: facts.rss,
+            steering: facts.steering,
+            offloads: facts.offloads,
+            notices: facts.notices,
+            counters: PortStats { name: config.name.clone(), ..device.counters() },
         })
         .collect()
 }

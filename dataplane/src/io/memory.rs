@@ -46,21 +46,39 @@ impl Wire {
 
 /// A [`Queue`] whose other end is a [`Wire`].
 #[derive(Debug)]
-pub struct MemoryQueue(Wire);
+pub struct MemoryQueue {
+    wire: Wire,
+    receives: bool,
+    transmits: bool,
+}
 
 impl MemoryQueue {
     /// A queue and its far end.
     pub fn pair() -> (Self, Wire) {
+        Self::end(true, true)
+    }
+
+    /// A queue that only receives, only transmits, or neither, and its far end.
+    pub fn end(receives: bool, transmits: bool) -> (Self, Wire) {
         let wire = Wire::default();
-        (Self(wire.clone()), wire)
+        (Self { wire: wire.clone(), receives, transmits }, wire)
     }
 }
 
 impl Queue for MemoryQueue {
     type Packet = VecPacket;
 
+    fn receives(&self) -> bool {
+        self.receives
+    }
+
+    fn transmits(&self) -> bool {
+        self.transmits
+    }
+
     fn receive(&mut self, burst: &mut Burst<VecPacket>) {
-        let mut lines = self.0.lines();
+        assert!(self.receives, "nobody receives where nothing can arrive");
+        let mut lines = self.wire.lines();
         while !burst.is_full() {
             let Some(packet) = lines.to_balancer.pop_front() else { break };
             burst.push(packet);
@@ -68,7 +86,8 @@ impl Queue for MemoryQueue {
     }
 
     fn transmit(&mut self, burst: &mut Burst<VecPacket>) -> usize {
-        let mut lines = self.0.lines();
+        assert!(self.transmits, "nobody sends where nothing can leave");
+        let mut lines = self.wire.lines();
         let taken = burst.len().min(lines.room.unwrap_or(usize::MAX));
         if let Some(room) = &mut lines.room {
             *room -= taken;

@@ -1,6 +1,6 @@
 //! Ports: where packets come from and go to.
 //!
-//! A worker owns one [`Queue`] of every port and knows nothing else about it. [`memory`] implements it for
+//! A worker owns one [`Queue`] of every port, its end of that port, and knows nothing else about it. [`memory`] implements it for
 //! tests; `dpdk` (feature `dpdk`) is the only module of the crate that touches `dpdk-sys`.
 
 use crate::packet::Packet;
@@ -9,6 +9,9 @@ use arrayvec::ArrayVec;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod memory;
+mod spread;
+
+pub use spread::{RssFields, RssState};
 
 /// Most packets that one receive returns.
 pub const BURST: usize = 32;
@@ -16,10 +19,20 @@ pub const BURST: usize = 32;
 /// Up to [`BURST`] packets, owned.
 pub type Burst<P> = ArrayVec<P, BURST>;
 
-/// One RX and one TX queue of a port, owned by one worker. Neither shared nor cloned.
+/// One worker's end of a port, usually an RX and a TX queue. Neither shared nor cloned.
 pub trait Queue {
     /// The buffer that this port's packets live in.
     type Packet: Packet;
+
+    /// Whether packets can arrive here: not if the port has fewer RX queues than there are workers, and this one has none.
+    fn receives(&self) -> bool {
+        true
+    }
+
+    /// Whether packets can be sent from here.
+    fn transmits(&self) -> bool {
+        true
+    }
 
     /// Receives what is there, at most `burst`'s remaining capacity, and appends it. Never waits.
     fn receive(&mut self, burst: &mut Burst<Self::Packet>);

@@ -48,7 +48,7 @@ pub(super) fn plan<K: Rewrite>(
     }
     let Some(index) = arrival.snapshot.find_service(parsed.key.protocol(), target.0, target.1) else {
         // Not to a service: perhaps a backend's reply to a client whose connection another worker owns.
-        let owner = shared.owner(target);
+        let owner = shared.steering.owner_of_answer(target);
         if !arrival.handed && owner != shared.worker && !arrival.snapshot.is_local(target.0) {
             return Plan::Settled(Verdict::HandOff(owner));
         }
@@ -58,11 +58,11 @@ pub(super) fn plan<K: Rewrite>(
     if arrival.snapshot.is_local(client.0) {
         return Plan::Settled(Verdict::Drop(DropReason::IpSource));
     }
-    let owner = shared.owner(client);
+    let service = &arrival.snapshot.services()[index];
+    let owner = shared.steering.owner_of_request(service.mode, client, target);
     if !arrival.handed && owner != shared.worker {
         return Plan::Settled(Verdict::HandOff(owner));
     }
-    let service = &arrival.snapshot.services()[index];
     let flow_hash = match (service.scheduler.uses_hash(), service.source_affinity) {
         (false, _) => 0,
         (true, false) => parsed.key.stable_hash(shared.maglev.seed),

@@ -23,6 +23,7 @@ use crate::packet::Packet;
 use crate::route::{NextHop, PortId};
 use crate::scheduler::{Cursor, MaglevParameters};
 use crate::snapshot::Snapshot;
+use crate::steering::Steering;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::Mac;
 use arrayvec::ArrayVec;
@@ -83,7 +84,7 @@ struct Context<'a> {
 #[derive(Debug)]
 struct Shared {
     worker: u8,
-    workers: u8,
+    steering: Arc<Steering>,
     /// Counts snapshots and clearings of the neighbour table: an entry of another epoch has to be checked.
     epoch: u32,
     neighbors: Neighbors,
@@ -96,7 +97,6 @@ struct Shared {
     backend_hops: Box<[(u32, Slot)]>,
     notices: ArrayVec<Notice, NOTICES>,
     macs: ArrayVec<MacWord, 256>,
-    secret: Secret,
     maglev: MaglevParameters,
 }
 
@@ -106,14 +106,15 @@ pub const MAX_SERVICES: usize = 16_384;
 /// What a pipeline is built from.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// This worker's number, and how many there are.
+    /// This worker's number.
     pub worker: u8,
-    pub workers: u8,
+    /// Which worker owns a connection: the same for all of them.
+    pub steering: Arc<Steering>,
     /// Most connections, of each address family.
     pub max_connections: usize,
     /// Use reserved large pages for the tables.
     pub large_pages: bool,
-    /// The same for all workers: it decides which of them owns a connection.
+    /// Keys the tables.
     pub secret: Secret,
     pub maglev: MaglevParameters,
     pub counters: Arc<WorkerCounters>,
@@ -122,27 +123,26 @@ pub struct Settings {
 impl Pipeline {
     /// A pipeline without services; all its memory is committed.
     pub fn new(settings: Settings) -> std::io::Result<Self> {
-        let Settings { worker, workers, max_connections, large_pages, secret, maglev, counters } = settings;
+        let Settings { worker, steering, max_connections, large_pages, secret, maglev, counters } = settings;
         let v4 = Table::new(max_connections, secret, large_pages)?;
         let v6 = Table::new(max_connections, secret, large_pages)?;
         // Workers begin their rounds at different places, so that together they are even.
-        let start = u32::from(worker) * 0x5555;
+        let start = if steering.workers() > 1 { u32::from(worker) * 0x5555 } else { 0 };
         let pipeline = Self {
             v4,
             v6,
             snapshot: Arc::default(),
             shared: Shared {
                 worker,
-                workers: workers.max(1),
+                steering,
                 epoch: 1,
                 neighbors: Neighbors::new(secret),
                 start_over: false,
                 counters,
-                cursors: vec![Cursor(if workers > 1 { start } else { 0 }); MAX_SERVICES].into(),
+                cursors: vec![Cursor(start); MAX_SERVICES].into(),
                 backend_hops: vec![(0, 0); MAX_BACKENDS].into(),
                 notices: ArrayVec::new(),
                 macs: ArrayVec::new(),
-                secret,
                 maglev,
             },
         };
@@ -324,14 +324,5 @@ impl Shared {
                 Ok(neighbor)
             }
         }
-    }
-
-    /// Which worker owns connections of the client at `address` and `port`.
-    fn owner(&self, (address, port): (IpAddr, u16)) -> u8 {
-        if self.workers == 1 {
-            return self.worker;
-        }
-        let hash = self.secret.mix_endpoint(address, port);
-        (((hash >> 32) * u64::from(self.workers)) >> 32) as u8
     }
 }

@@ -2,7 +2,7 @@
 
 use super::listing::{Job, Listing};
 use crate::conn::Tick;
-use crate::io::Burst;
+use crate::io::{BURST, Burst};
 use crate::pipeline::{Notice, Pipeline};
 use crate::route::{NextHop, PortId};
 use crate::snapshot::Snapshot;
@@ -50,8 +50,10 @@ pub enum Event {
 const CONTROL_RING: usize = 1024;
 /// Frames of health checks that fit between the control thread and a worker, each way.
 const PROBE_RING: usize = 512;
-/// Packets that fit between two workers.
-const HANDOFF_RING: usize = 2048;
+/// Packets that fit into all hand-off rings to one worker, and into one of them at most and at least.
+const HANDOFF_ROOM: usize = 8192;
+const HANDOFF_MOST: usize = 2048;
+const HANDOFF_LEAST: usize = 256;
 
 /// The control thread's end of the channel to one worker.
 #[derive(Debug)]
@@ -179,47 +181,189 @@ impl WorkerEnd {
     }
 }
 
+/// A packet on its way to another worker.
+#[derive(Debug)]
+struct Handed<P> {
+    packet: P,
+    port: PortId,
+    errand: Errand,
+}
+
+/// What a worker does with a packet that another one gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// It came by the port and this worker owns its connection: decide.
+    Decide,
+    /// All is decided: send it out of the port, on behalf of a worker that has no TX queue there.
+    Forward,
+    /// Likewise, and it was made here, not received.
+    Generated,
+}
+
 /// One worker's rings to and from all the others.
 #[derive(Debug)]
 pub struct Mesh<P> {
     /// By worker; none to itself.
-    to: Vec<Option<rtrb::Producer<(PortId, P)>>>,
-    from: Vec<rtrb::Consumer<(PortId, P)>>,
+    to: Vec<Option<Outbox<P>>>,
+    /// Which of them have something to deliver.
+    waiting: Vec<u8>,
+    from: Vec<rtrb::Consumer<Handed<P>>>,
+}
+
+/// Packets for one other worker: gathered first, so that the ring is touched once a burst.
+#[derive(Debug)]
+struct Outbox<P> {
+    ring: rtrb::Producer<Handed<P>>,
+    gathered: ArrayVec<Handed<P>, BURST>,
+}
+
+/// Packets that fit into the ring from one worker to another when there are `workers`: all the rings to one worker
+/// together hold a bounded number.
+pub const fn handoff_ring(workers: usize) -> usize {
+    let share = HANDOFF_ROOM / (if workers > 1 { workers - 1 } else { 1 });
+    if share > HANDOFF_MOST {
+        HANDOFF_MOST
+    } else if share < HANDOFF_LEAST {
+        HANDOFF_LEAST
+    } else {
+        share
+    }
 }
 
 /// Rings between `workers` workers, each with each.
 pub fn mesh<P>(workers: usize) -> Vec<Mesh<P>> {
-    let mut meshes: Vec<Mesh<P>> =
-        (0..workers).map(|_| Mesh { to: (0..workers).map(|_| None).collect(), from: Vec::new() }).collect();
+    let empty = || Mesh { to: Vec::new(), waiting: Vec::with_capacity(workers), from: Vec::new() };
+    let mut meshes: Vec<Mesh<P>> = (0..workers).map(|_| empty()).collect();
     for from in 0..workers {
-        for to in (0..workers).filter(|&to| to != from) {
-            let (producer, consumer) = rtrb::RingBuffer::new(HANDOFF_RING);
-            meshes[from].to[to] = Some(producer);
-            meshes[to].from.push(consumer);
+        for to in 0..workers {
+            let ring = (to != from).then(|| {
+                let (producer, consumer) = rtrb::RingBuffer::new(handoff_ring(workers));
+                meshes[to].from.push(consumer);
+                Outbox { ring: producer, gathered: ArrayVec::new() }
+            });
+            meshes[from].to.push(ring);
         }
     }
     meshes
 }
 
 impl<P> Mesh<P> {
-    /// Gives a packet to its owner; `false`, and the packet is gone, if there is no room.
-    pub(super) fn give(&mut self, worker: u8, port: PortId, packet: P) -> bool {
-        let ring = self.to.get_mut(usize::from(worker)).and_then(Option::as_mut);
-        ring.is_some_and(|ring| ring.push((port, packet)).is_ok())
+    /// Gathers a packet for another worker; [`Mesh::deliver`] sends it on its way. Returns how many had to be delivered
+    /// first and found no room: those, and the packet itself if there is no such worker, are gone.
+    #[must_use]
+    pub(super) fn give(&mut self, worker: u8, port: PortId, errand: Errand, packet: P) -> Lost {
+        let Some(outbox) = self.to.get_mut(usize::from(worker)).and_then(Option::as_mut) else {
+            return Lost::default().and(errand);
+        };
+        if outbox.gathered.is_empty() {
+            self.waiting.push(worker);
+        }
+        let lost = if outbox.gathered.is_full() { outbox.deliver() } else { Lost::default() };
+        outbox.gathered.push(Handed { packet, port, errand });
+        lost
+    }
+
+    /// Delivers what was gathered, with one operation for each ring; what finds no room is gone.
+    #[must_use]
+    pub(super) fn deliver(&mut self) -> Lost {
+        let mut lost = Lost::default();
+        for worker in self.waiting.drain(..) {
+            if let Some(outbox) = &mut self.to[usize::from(worker)] {
+                lost = lost.plus(outbox.deliver());
+            }
+        }
+        lost
     }
 
     pub(super) fn sources(&self) -> usize {
         self.from.len()
     }
 
-    /// Takes packets that came by one port, as many as there are in a row, from another worker.
-    pub(super) fn take(&mut self, from: usize, burst: &mut Burst<P>) -> Option<PortId> {
+    /// Takes packets that are alike in port and errand, as many as there are in a row, from another worker.
+    pub(super) fn take(&mut self, from: usize, burst: &mut Burst<P>) -> Option<(PortId, Errand)> {
         let ring = &mut self.from[from];
-        let port = ring.peek().ok()?.0;
-        while !burst.is_full() && ring.peek().is_ok_and(|(next, _)| *next == port) {
-            let Ok((_, packet)) = ring.pop() else { break };
-            burst.push(packet);
+        let chunk = ring.read_chunk(ring.slots().min(burst.remaining_capacity())).ok()?;
+        let (first, second) = chunk.as_slices();
+        let like = first.first().map(|handed| (handed.port, handed.errand))?;
+        let alike = |handed: &&Handed<P>| (handed.port, handed.errand) == like;
+        let count = first.iter().chain(second).take_while(alike).count();
+        burst.extend(chunk.into_iter().take(count).map(|handed| handed.packet));
+        Some(like)
+    }
+}
+
+impl<P> Outbox<P> {
+    fn deliver(&mut self) -> Lost {
+        let fit = self.gathered.len().min(self.ring.slots());
+        if let Ok(chunk) = self.ring.write_chunk_uninit(fit) {
+            chunk.fill_from_iter(self.gathered.drain(..fit));
         }
-        Some(port)
+        self.gathered.drain(..).fold(Lost::default(), |lost, handed| lost.and(handed.errand))
+    }
+}
+
+/// Packets that found no room, those that were received here and those that were made here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) received: u64,
+    pub(super) generated: u64,
+}
+
+impl Lost {
+    fn and(self, errand: Errand) -> Self {
+        match errand {
+            Errand::Decide | Errand::Forward => Self { received: self.received + 1, ..self },
+            Errand::Generated => Self { generated: self.generated + 1, ..self },
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { received: self.received + other.received, generated: self.generated + other.generated }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_arrive_in_order_and_in_runs_that_are_alike() {
+        let mut meshes = mesh::<u32>(3);
+        let none = Lost::default();
+        for n in 0..40 {
+            assert_eq!(meshes[0].give(2, (n / 20) as PortId, Errand::Decide, n), none);
+        }
+        assert_eq!(meshes[0].give(2, 1, Errand::Forward, 40), none);
+        let mut burst = Burst::new();
+        let from_first = 0;
+        // More than a burst for one worker is delivered at once.
+        assert_eq!(meshes[2].take(from_first, &mut burst), Some((0, Errand::Decide)));
+        assert_eq!(burst.drain(..).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+        assert_eq!(meshes[0].deliver(), none);
+        assert_eq!(meshes[2].take(from_first, &mut burst), Some((1, Errand::Decide)));
+        assert_eq!(burst.drain(..).collect::<Vec<_>>(), (20..40).collect::<Vec<_>>());
+        assert_eq!(meshes[2].take(from_first, &mut burst), Some((1, Errand::Forward)));
+        assert_eq!(burst.drain(..).collect::<Vec<_>>(), [40]);
+        assert_eq!(meshes[2].take(from_first, &mut burst), None);
+        assert_eq!(meshes[1].take(from_first, &mut burst), None);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_told() {
+        let mut meshes = mesh::<u32>(2);
+        let (room, mut lost) = (handoff_ring(2), Lost::default());
+        for n in 0..room as u32 + 10 {
+            let errand = if n % 2 == 0 { Errand::Generated } else { Errand::Forward };
+            lost = lost.plus(meshes[0].give(1, 0, errand, n));
+        }
+        lost = lost.plus(meshes[0].deliver());
+        assert_eq!(lost, Lost { received: 5, generated: 5 });
+        assert_eq!(meshes[0].give(0, 0, Errand::Decide, 0), Lost { received: 1, generated: 0 });
+        assert_eq!(meshes[0].give(9, 0, Errand::Decide, 0), Lost { received: 1, generated: 0 });
+    }
+
+    #[test]
+    fn rings_shrink_as_workers_grow_in_number() {
+        assert_eq!([1, 2, 5, 9, 64].map(handoff_ring), [2048, 2048, 2048, 1024, 256]);
     }
 }

@@ -9,7 +9,7 @@ mod listing;
 mod message;
 
 pub use listing::{Filter, FlowRow, Listing};
-pub use message::{Command, ControlEnd, Event, Frame, Mesh, PROBE_FRAME, Probe, channel, mesh};
+pub use message::{Command, ControlEnd, Event, Frame, Mesh, PROBE_FRAME, Probe, channel, handoff_ring, mesh};
 
 use crate::conn::Tick;
 use crate::counters::WorkerCounters;
@@ -19,7 +19,7 @@ use crate::pipeline::{Arrival, NO_VERDICTS, Notice, Pipeline, Verdicts};
 use crate::route::PortId;
 use crate::verdict::{DropReason, Verdict};
 use hold::Hold;
-use message::WorkerEnd;
+use message::{Errand, Lost, WorkerEnd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -64,9 +64,13 @@ struct Outgoing<P> {
     generated: u32,
 }
 
-/// One poll-mode worker, owning one queue of every port.
+/// One poll-mode worker, owning its end of every port.
 pub struct Worker<Q: Queue> {
     queues: Vec<Q>,
+    /// The ports at which packets can arrive here.
+    arrivals: Vec<PortId>,
+    /// By port: the worker that sends what this one has to send there, if it cannot itself.
+    relays: Vec<Option<u8>>,
     outgoing: Vec<Outgoing<Q::Packet>>,
     pipeline: Pipeline,
     counters: Arc<WorkerCounters>,
@@ -95,12 +99,17 @@ impl<Q: Queue> std::fmt::Debug for Worker<Q> {
 }
 
 impl<Q: Queue> Worker<Q> {
-    /// A worker over one queue of each port, in the order of the ports' numbers.
+    /// A worker over its end of each port, in the order of the ports' numbers.
     pub fn new(queues: Vec<Q>, pipeline: Pipeline, mesh: Mesh<Q::Packet>, control: WorkerEnd) -> Self {
+        let arrivals =
+            (0..).zip(&queues).filter(|(_, queue)| queue.receives()).map(|(port, _)| port).collect();
+        let relays = vec![None; queues.len()];
         let outgoing = queues.iter().map(|_| Outgoing { packets: Burst::new(), generated: 0 }).collect();
         let counters = Arc::clone(pipeline.counters());
         Self {
             queues,
+            arrivals,
+            relays,
             outgoing,
             pipeline,
             counters,
@@ -116,6 +125,16 @@ impl<Q: Queue> Worker<Q> {
             expiry_debt: 0,
             reported: 0,
         }
+    }
+
+    /// The same, and `sends_for` says by port which worker has a TX queue for what this one sends there: itself, or
+    /// another one.
+    #[must_use]
+    pub fn sending_by(mut self, sends_for: &[u8]) -> Self {
+        for ((relay, queue), &worker) in self.relays.iter_mut().zip(&self.queues).zip(sends_for) {
+            *relay = (!queue.transmits()).then_some(worker);
+        }
+        self
     }
 
     /// Works until `stop` is set.
@@ -149,15 +168,19 @@ impl<Q: Queue> Worker<Q> {
     /// how many packets it saw.
     pub fn turn(&mut self, now: Tick) -> usize {
         let mut packets = 0;
-        for port in 0..self.queues.len() {
-            self.queues[port].receive(&mut self.received);
+        for n in 0..self.arrivals.len() {
+            let port = self.arrivals[n];
+            self.queues[usize::from(port)].receive(&mut self.received);
             let count = self.received.len();
             if count > 0 {
                 packets += count;
                 let bytes: usize = self.received.iter().map(Packet::frame_len).sum();
                 self.counters.rx_packets.add(count as u64);
                 self.counters.rx_bytes.add(bytes as u64);
-                self.process(Arrival { port: port as PortId, now, handed: false });
+                if let Some(counters) = self.counters.ports.get(usize::from(port)) {
+                    counters.rx_packets.add(count as u64);
+                }
+                self.process(Arrival { port, now, handed: false });
             }
         }
         packets += self.take_handed(now);
@@ -189,13 +212,7 @@ impl<Q: Queue> Worker<Q> {
                     }
                     self.counters.held.set(self.hold.len() as u64);
                 }
-                Verdict::HandOff(worker) => {
-                    if self.mesh.give(worker, arrival.port, packet) {
-                        self.counters.handoffs.add(1);
-                    } else {
-                        self.counters.dropped(DropReason::HandoffFull);
-                    }
-                }
+                Verdict::HandOff(worker) => self.hand_off(worker, arrival.port, packet),
             }
         }
     }
@@ -232,15 +249,38 @@ impl<Q: Queue> Worker<Q> {
         }
     }
 
+    /// Puts a packet with the others for `worker`, which owns its connection.
+    fn hand_off(&mut self, worker: u8, port: PortId, packet: Q::Packet) {
+        self.counters.handoffs.add(1);
+        if let Some(counters) = self.counters.ports.get(usize::from(port)) {
+            counters.handoffs.add(1);
+        }
+        let lost = self.mesh.give(worker, port, Errand::Decide, packet);
+        self.count_lost(lost);
+    }
+
+    /// Packets for other workers whose rings were full. Those that were made here were not counted yet.
+    fn count_lost(&self, lost: Lost) {
+        if lost.received > 0 {
+            self.counters.drops[DropReason::HandoffFull as usize].add(lost.received);
+        }
+    }
+
     fn flush(&mut self) {
         for port in 0..self.outgoing.len() {
             if !self.outgoing[port].packets.is_empty() {
                 self.transmit(port);
             }
         }
+        let lost = self.mesh.deliver();
+        self.count_lost(lost);
     }
 
     fn transmit(&mut self, port: usize) {
+        if let Some(worker) = self.relays[port] {
+            self.relay(port, worker);
+            return;
+        }
         let outgoing = &mut self.outgoing[port];
         let count = outgoing.packets.len();
         let lengths: arrayvec::ArrayVec<u32, { crate::io::BURST }> =
@@ -260,7 +300,23 @@ impl<Q: Queue> Worker<Q> {
         }
     }
 
-    /// Packets that other workers received and this one owns.
+    /// Gives what is on its way out of `port` to a worker with a TX queue there, which counts it.
+    #[cold]
+    #[inline(never)]
+    fn relay(&mut self, port: usize, worker: u8) {
+        let outgoing = &mut self.outgoing[port];
+        let mut generated = std::mem::take(&mut outgoing.generated);
+        let mut packets = std::mem::take(&mut outgoing.packets);
+        self.counters.relayed.add(packets.len() as u64);
+        for packet in packets.drain(..) {
+            let errand = if generated & 1 == 1 { Errand::Generated } else { Errand::Forward };
+            generated >>= 1;
+            let lost = self.mesh.give(worker, port as PortId, errand, packet);
+            self.count_lost(lost);
+        }
+    }
+
+    /// Packets that other workers received and this one owns, and those that it sends for them.
     fn take_handed(&mut self, now: Tick) -> usize {
         let mut packets = 0;
         let sources = self.mesh.sources();
@@ -268,11 +324,17 @@ impl<Q: Queue> Worker<Q> {
         self.first_source = self.first_source.wrapping_add(1);
         for n in 0..sources {
             let from = self.first_source.wrapping_add(n) % sources;
-            while let Some(port) = self.mesh.take(from, &mut self.received) {
+            while let Some((port, errand)) = self.mesh.take(from, &mut self.received) {
                 let count = self.received.len();
                 packets += count;
-                self.counters.handoffs_in.add(count as u64);
-                self.process(Arrival { port, now, handed: true });
+                if errand == Errand::Decide {
+                    self.counters.handoffs_in.add(count as u64);
+                    self.process(Arrival { port, now, handed: true });
+                } else {
+                    for packet in std::mem::take(&mut self.received) {
+                        self.send(port, packet, errand == Errand::Generated);
+                    }
+                }
                 if packets > COMMANDS * 4 {
                     return packets;
                 }

@@ -17,6 +17,7 @@ use dataplane::route::NextHop;
 use dataplane::scheduler::{self, Candidate, MaglevParameters};
 use dataplane::service::Service;
 use dataplane::snapshot::{Backend, Parts, Port, Snapshot};
+use dataplane::steering::{Steering, deal};
 use dataplane::verdict::DropReason;
 use dataplane::wire::ethernet::Mac;
 use dataplane::worker::{self, Command, ControlEnd, Event, Worker};
@@ -28,6 +29,11 @@ pub const WAN: u8 = 0;
 pub const LAN: u8 = 1;
 pub const PORT_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
 pub const GATEWAY_MAC: Mac = Mac([2, 0, 0, 0, 0xaa, 1]);
+
+/// What hashes of this balancer are keyed with.
+pub fn secret() -> Secret {
+    Secret::new(std::array::from_fn(|i| (i * 29 + 5) as u8))
+}
 
 /// The balancer and the far ends of its ports.
 pub struct Bed {
@@ -137,7 +143,23 @@ pub fn add_service(parts: &mut Parts, spec: &ServiceSpec) {
 impl Bed {
     /// `workers` workers with tables for `max_connections`, forwarding by `parts`; no neighbour is known yet.
     pub fn new(workers: usize, max_connections: usize, parts: Parts) -> Self {
-        let secret = Secret::new(std::array::from_fn(|i| (i * 29 + 5) as u8));
+        let steering = Arc::new(Steering::keyed(workers as u8, secret()));
+        Self::steered(&steering, max_connections, parts, &[])
+    }
+
+    /// Likewise, with owners as `steering` says, and with as many RX and TX queues a port as `queues` says; one for each
+    /// worker if it says nothing.
+    pub fn steered(
+        steering: &Arc<Steering>,
+        max_connections: usize,
+        parts: Parts,
+        queues: &[(u16, u16)],
+    ) -> Self {
+        let workers = steering.workers();
+        let ports: Vec<(u16, u16)> = (0..parts.ports.len())
+            .map(|port| queues.get(port).copied().unwrap_or((workers.into(), workers.into())))
+            .collect();
+        let dealt = deal::deal(workers, &ports);
         let mut bed = Self {
             workers: Vec::new(),
             controls: Vec::new(),
@@ -147,21 +169,29 @@ impl Bed {
             now: 0,
             notices: Vec::new(),
         };
-        for (number, mesh) in worker::mesh(workers).into_iter().enumerate() {
+        for (number, mesh) in worker::mesh(workers.into()).into_iter().enumerate() {
             let counters = Arc::new(WorkerCounters::with_backends(64));
             let pipeline = Pipeline::new(Settings {
                 worker: number as u8,
-                workers: workers as u8,
+                steering: Arc::clone(steering),
                 max_connections,
                 large_pages: false,
-                secret,
+                secret: secret(),
                 maglev: MaglevParameters::default(),
                 counters: Arc::clone(&counters),
             })
             .unwrap();
-            let (queues, wires) = bed.parts.ports.iter().map(|_| MemoryQueue::pair()).unzip();
+            let (queues, wires) = dealt
+                .iter()
+                .map(|port| {
+                    let number = number as u8;
+                    let receives = port.receives_from(number).next().is_some();
+                    MemoryQueue::end(receives, port.sends_through(number).is_some())
+                })
+                .unzip();
+            let sends_for: Vec<u8> = dealt.iter().map(|port| port.sends_for[number]).collect();
             let (control, worker_end) = worker::channel();
-            bed.workers.push(Worker::new(queues, pipeline, mesh, worker_end));
+            bed.workers.push(Worker::new(queues, pipeline, mesh, worker_end).sending_by(&sends_for));
             bed.controls.push(control);
             bed.counters.push(counters);
             bed.wires.push(wires);

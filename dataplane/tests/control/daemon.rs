@@ -11,6 +11,7 @@ use dataplane::flow::Secret;
 use dataplane::io::memory::{MemoryQueue, Wire};
 use dataplane::pipeline::{Pipeline, Settings};
 use dataplane::scheduler::MaglevParameters;
+use dataplane::steering::Steering;
 use dataplane::wire::ethernet::Mac;
 use dataplane::worker::{self, Worker};
 use etherparse::PacketBuilder;
@@ -103,7 +104,7 @@ impl Daemon {
             let counters = Arc::new(WorkerCounters::with_backends(64));
             let pipeline = Pipeline::new(Settings {
                 worker: number,
-                workers: WORKERS as u8,
+                steering: Arc::new(Steering::keyed(WORKERS as u8, Secret::new([7; 48]))),
                 max_connections: 1000,
                 large_pages: false,
                 secret: Secret::new([7; 48]),

@@ -198,7 +198,7 @@ fn several_ports_and_queues_share_one_pool() {
 
         let queues: Vec<_> = ports.iter_mut().map(|port| port.take_queues(9)).collect();
         assert_eq!(queues.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
-        assert_eq!(queues[1].iter().map(QueuePair::index).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(queues[1].iter().map(QueuePair::index).collect::<Vec<_>>(), [Some(0), Some(1)]);
         assert!(ports[0].take_queues(1).is_empty(), "each queue is handed out once");
     });
 }
@@ -217,11 +217,11 @@ fn a_port_takes_what_is_offered_and_says_so() {
         };
         let mut port = Port::open(&eal, &config, &pool).unwrap_or_else(|error| panic!("{error}"));
         let offered = port.capabilities();
-        assert_eq!((offered.queues, offered.mtu, offered.driver.as_str()), (1, 1500, "net_af_packet"));
+        assert_eq!((offered.rx_queues, offered.mtu, offered.driver.as_str()), (1, 1500, "net_af_packet"));
         assert!(offered.promiscuous && offered.rss.is_none() && !offered.rx_ipv4_checksum);
         let notices = port.notices().join("\n");
         assert!(
-            notices.contains("1 of 4 queues") && notices.contains("MTU 1500 instead of 9000"),
+            notices.contains("1 RX queues for 4 workers") && notices.contains("MTU 1500 instead of 9000"),
             "{notices}"
         );
         assert!(serde_json::to_value(offered).expect("plain data")["mac"].is_array());

@@ -13,7 +13,7 @@ pub use address::{BackendAddress, InterfaceAddress, Prefix};
 pub use health::{Payload, StatusSet};
 pub use ports::Ports;
 pub use units::{Size, TimeSpan};
-pub use words::{Affinity, HealthType, Mode, Poll, Protocol, Scheduler, Tunnel};
+pub use words::{Affinity, HealthType, Mode, Poll, Protocol, Scheduler, Steering, Tunnel};
 
 /// A value that cannot be read: why, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -135,6 +135,16 @@ words! {
 }
 
 words! {
+    /// What decides which worker owns a connection.
+    Steering {
+        /// What the ports hash, where that is known; else as `software`.
+        Auto = "auto",
+        /// A secret hash; ports spread packets as they will, and workers hand them over.
+        Software = "software",
+    }
+}
+
+words! {
     /// How backends are checked.
     HealthType {
         Tcp = "tcp",
@@ -163,6 +173,7 @@ mod tests {
         round_trip(Scheduler::ALL);
         round_trip(Affinity::ALL);
         round_trip(Poll::ALL);
+        round_trip(Steering::ALL);
         round_trip(HealthType::ALL);
     }
 

@@ -1,5 +1,6 @@
 //! What a port offers and what of it is in use, as plain data for `sluicectl port` and `doctor`.
 
+use crate::io::RssState;
 use core::ffi::{CStr, c_char};
 use serde::Serialize;
 
@@ -12,10 +13,14 @@ pub struct Capabilities {
     pub mac: [u8; 6],
     /// NUMA node that it is attached to.
     pub numa_node: Option<u32>,
-    /// Queue pairs in use.
-    pub queues: u16,
-    /// Queue pairs that the driver offers.
-    pub max_queues: u16,
+    /// RX queues in use.
+    pub rx_queues: u16,
+    /// TX queues in use.
+    pub tx_queues: u16,
+    /// RX queues that the driver offers.
+    pub max_rx_queues: u16,
+    /// TX queues that the driver offers.
+    pub max_tx_queues: u16,
     /// Descriptors of each RX queue.
     pub rx_descriptors: u16,
     /// Descriptors of each TX queue.
@@ -44,24 +49,6 @@ pub struct Capabilities {
     pub promiscuous: bool,
     /// Whether all multicast frames are received.
     pub all_multicast: bool,
-}
-
-/// How the port spreads packets over its queues.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct RssState {
-    /// Header fields hashed.
-    pub fields: Vec<String>,
-    /// The Toeplitz key; empty if the driver does not tell.
-    pub key: Vec<u8>,
-    /// Queue of each hash value modulo the table's length; empty if the driver does not tell.
-    pub redirection: Vec<u16>,
-}
-
-impl RssState {
-    /// Whether software can compute the queue of a packet: both the key and the table are known.
-    pub fn is_known(&self) -> bool {
-        !self.key.is_empty() && !self.redirection.is_empty()
-    }
 }
 
 /// A port's link.

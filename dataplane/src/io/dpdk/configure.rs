@@ -1,10 +1,11 @@
 //! Settling with a driver: what is asked for, what it offers, and a notice for each difference.
 
-use super::capability::{Capabilities, RssState, rss_names, rx_offload_names, tx_offload_names};
+use super::capability::{Capabilities, rss_names, rx_offload_names, tx_offload_names};
 use super::device::Device;
 use super::error::Error;
 use super::log;
 use super::mempool::Mempool;
+use crate::io::{RssFields, RssState};
 use core::ffi::{CStr, c_int};
 use dpdk_sys as sys;
 
@@ -13,7 +14,7 @@ use dpdk_sys as sys;
 pub struct PortConfig {
     /// PCI address or software port, with arguments.
     pub device: String,
-    /// Queue pairs: one for each worker.
+    /// RX queues and TX queues: one of each for each worker.
     pub queues: u16,
     /// Descriptors of each RX queue.
     pub rx_descriptors: u16,
@@ -44,18 +45,6 @@ impl Default for PortConfig {
     }
 }
 
-/// Header fields by which a port spreads packets over its queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RssFields {
-    /// Addresses and ports of both ends.
-    #[default]
-    FiveTuple,
-    /// Address and port of the sender.
-    Source,
-    /// Address and port of the receiver.
-    Destination,
-}
-
 /// Largest payload that every Ethernet device carries (bytes).
 const ETHERNET_MTU: u16 = 1500;
 /// Header and frame check sequence of an Ethernet frame (bytes).
@@ -75,16 +64,30 @@ const IP_FLOWS: u64 = sys::RTE_ETH_RSS_IPV4
 
 /// What was settled: how to configure the device, and what the user should know.
 pub(super) struct Settled {
-    pub(super) queues: u16,
+    pub(super) rx_queues: u16,
+    pub(super) tx_queues: u16,
     pub(super) rx_descriptors: u16,
     pub(super) tx_descriptors: u16,
     pub(super) mtu: u16,
-    pub(super) rss_mask: u64,
-    pub(super) rss_key: Vec<u8>,
+    pub(super) rss: Rss,
     pub(super) rx_offloads: u64,
     pub(super) tx_offloads: u64,
     pub(super) notices: Vec<String>,
 }
+
+/// RSS as it will be configured; a mask of 0 for none.
+#[derive(Default)]
+pub(super) struct Rss {
+    mask: u64,
+    ends: RssFields,
+    key: Vec<u8>,
+}
+
+/// Bits that restrict the hash to one end of a packet.
+const ONE_END: u64 = sys::RTE_ETH_RSS_L3_SRC_ONLY
+    | sys::RTE_ETH_RSS_L4_SRC_ONLY
+    | sys::RTE_ETH_RSS_L3_DST_ONLY
+    | sys::RTE_ETH_RSS_L4_DST_ONLY;
 
 /// Compares the request with the offer. Pure: nothing is set yet.
 pub(super) fn settle(
@@ -95,11 +98,20 @@ pub(super) fn settle(
 ) -> Settled {
     let mut notices = Vec::new();
     let wanted = config.queues.max(1);
-    let queues = wanted.min(max_queues(info)).max(1);
-    if queues < wanted {
+    let mut rx_queues = wanted.min(info.max_rx_queues).max(1);
+    let tx_queues = wanted.min(info.max_tx_queues).max(1);
+    if rx_queues < wanted {
         notices.push(format!(
-            "{queues} of {wanted} queues: the driver offers no more, workers share by hand-off"
+            "{rx_queues} RX queues for {wanted} workers: the driver offers no more, some receive by hand-off alone"
         ));
+    }
+    if tx_queues < wanted {
+        notices.push(format!(
+            "{tx_queues} TX queues for {wanted} workers: the driver offers no more, some send by way of others"
+        ));
+    }
+    if fills_all_queues(&driver_name(info)) && info.max_rx_queues > rx_queues {
+        rx_queues = info.max_rx_queues;
     }
 
     let (mtu_min, mtu_max) = mtu_limits(info);
@@ -108,8 +120,7 @@ pub(super) fn settle(
         notices.push(format!("MTU {mtu} instead of {}: the driver takes {mtu_min} to {mtu_max}", config.mtu));
     }
 
-    let (rss_mask, rss_key) =
-        if queues > 1 { settle_rss(config, info, &mut notices) } else { (0, Vec::new()) };
+    let rss = if rx_queues > 1 { settle_rss(config, info, &mut notices) } else { Rss::default() };
 
     let mut rx_offloads = info.rx_offload_capa & sys::RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
     let mut tx_offloads = 0;
@@ -122,54 +133,65 @@ pub(super) fn settle(
         tx_offloads |= info.tx_offload_capa & sys::RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
     }
     Settled {
-        queues,
+        rx_queues,
+        tx_queues,
         rx_descriptors: config.rx_descriptors,
         tx_descriptors: config.tx_descriptors,
         mtu,
-        rss_mask,
-        rss_key,
+        rss,
         rx_offloads,
         tx_offloads,
         notices,
     }
 }
 
-fn settle_rss(
-    config: &PortConfig,
-    info: &sys::rte_eth_dev_info,
-    notices: &mut Vec<String>,
-) -> (u64, Vec<u8>) {
+/// Whether the driver's far side spreads packets over all queues that the device was made with, those that nobody set up
+/// included: what they hold would be lost.
+fn fills_all_queues(driver: &str) -> bool {
+    driver == "net_af_packet"
+}
+
+fn driver_name(info: &sys::rte_eth_dev_info) -> String {
+    if info.driver_name.is_null() {
+        return String::new();
+    }
+    // SAFETY: a driver's name is a static terminated string.
+    unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
+}
+
+fn settle_rss(config: &PortConfig, info: &sys::rte_eth_dev_info, notices: &mut Vec<String>) -> Rss {
     let offered = info.flow_type_rss_offloads;
     let mut mask = offered & IP_FLOWS;
     if mask == 0 {
         notices.push("RSS is not offered: which queue a packet arrives on is the device's choice".into());
-        return (0, Vec::new());
+        return Rss::default();
     }
     let only = match config.rss {
         RssFields::FiveTuple => 0,
         RssFields::Source => sys::RTE_ETH_RSS_L3_SRC_ONLY | sys::RTE_ETH_RSS_L4_SRC_ONLY,
         RssFields::Destination => sys::RTE_ETH_RSS_L3_DST_ONLY | sys::RTE_ETH_RSS_L4_DST_ONLY,
     };
-    if offered & only == only {
+    let ends = if offered & only == only {
         mask |= only;
+        config.rss
     } else {
-        notices.push("RSS over one end of the flow is not offered: both ends are hashed".into());
-    }
+        notices.push(BOTH_ENDS.into());
+        RssFields::FiveTuple
+    };
     let length = usize::from(info.hash_key_size);
     let key = match &config.rss_key {
         Some(key) if !key.is_empty() && length > 0 => key.iter().copied().cycle().take(length).collect(),
         Some(_) => {
-            notices.push("the RSS key cannot be set".into());
+            notices.push(NO_KEY.into());
             Vec::new()
         }
         None => Vec::new(),
     };
-    (mask, key)
+    Rss { mask, ends, key }
 }
 
-fn max_queues(info: &sys::rte_eth_dev_info) -> u16 {
-    info.max_rx_queues.min(info.max_tx_queues)
-}
+const NO_KEY: &str = "the RSS key cannot be set: it is the driver's own";
+const BOTH_ENDS: &str = "RSS over one end of a packet is not offered: both ends are hashed";
 
 /// Smallest and largest MTU that DPDK will accept for the device: it checks both the payload and the frame.
 fn mtu_limits(info: &sys::rte_eth_dev_info) -> (u16, u16) {
@@ -195,27 +217,47 @@ pub(super) fn apply(
     conf.rxmode.mtu = u32::from(settled.mtu);
     conf.rxmode.offloads = settled.rx_offloads;
     conf.txmode.offloads = settled.tx_offloads;
-    if settled.rss_mask != 0 {
+    if settled.rss.mask != 0 {
         conf.rxmode.mq_mode = sys::rte_eth_rx_mq_mode::RTE_ETH_MQ_RX_RSS;
-        conf.rx_adv_conf.rss_conf.rss_hf = settled.rss_mask;
-        if !settled.rss_key.is_empty() {
-            conf.rx_adv_conf.rss_conf.rss_key = settled.rss_key.as_mut_ptr();
-            conf.rx_adv_conf.rss_conf.rss_key_len = settled.rss_key.len() as u8;
+        conf.rx_adv_conf.rss_conf.rss_hf = settled.rss.mask;
+        if !settled.rss.key.is_empty() {
+            conf.rx_adv_conf.rss_conf.rss_key = settled.rss.key.as_mut_ptr();
+            conf.rx_adv_conf.rss_conf.rss_key_len = settled.rss.key.len() as u8;
         }
     }
+    let (rx_queues, tx_queues) = (settled.rx_queues, settled.tx_queues);
     let configure = |conf: &sys::rte_eth_conf| {
         // SAFETY: the port exists and is stopped, and nobody else configures it (`Device`); the key behind `conf`, if any,
         // has the length that the driver reads and outlives the call.
-        unsafe { sys::rte_eth_dev_configure(port_id, settled.queues, settled.queues, conf) }
+        unsafe { sys::rte_eth_dev_configure(port_id, rx_queues, tx_queues, conf) }
     };
     let mark = log::mark();
     let mut status = configure(&conf);
-    if status < 0 && settled.rss_mask != 0 {
+    if status < 0 && !settled.rss.key.is_empty() {
+        conf.rx_adv_conf.rss_conf.rss_key = core::ptr::null_mut();
+        conf.rx_adv_conf.rss_conf.rss_key_len = 0;
+        status = configure(&conf);
+        if status >= 0 {
+            settled.rss.key.clear();
+            settled.notices.push(NO_KEY.into());
+        }
+    }
+    if status < 0 && settled.rss.mask & ONE_END != 0 {
+        // Offered, but perhaps not for all kinds of packets, or not together.
+        settled.rss.mask &= !ONE_END;
+        conf.rx_adv_conf.rss_conf.rss_hf = settled.rss.mask;
+        status = configure(&conf);
+        if status >= 0 {
+            settled.rss.ends = RssFields::FiveTuple;
+            settled.notices.push(BOTH_ENDS.into());
+        }
+    }
+    if status < 0 && settled.rss.mask != 0 {
         conf.rxmode.mq_mode = sys::rte_eth_rx_mq_mode::RTE_ETH_MQ_RX_NONE;
         conf.rx_adv_conf.rss_conf = sys::rte_eth_rss_conf::default();
         status = configure(&conf);
         if status >= 0 {
-            settled.rss_mask = 0;
+            settled.rss = Rss::default();
             settled.notices.push("RSS is offered and refused by the driver: it is off".into());
         }
     }
@@ -245,7 +287,7 @@ pub(super) fn apply(
     rx.offloads = settled.rx_offloads;
     let mut tx = info.default_txconf;
     tx.offloads = settled.tx_offloads;
-    for queue in 0..settled.queues {
+    for queue in 0..rx_queues {
         let mark = log::mark();
         // SAFETY: the port is configured with this many queues and not started; the pool outlives the port, which holds
         // it (`port::Shared`); the settings are copied.
@@ -260,6 +302,9 @@ pub(super) fn apply(
             )
         };
         device.check("setting up an RX queue", status, mark)?;
+    }
+    for queue in 0..tx_queues {
+        let mark = log::mark();
         // SAFETY: as above.
         let status = unsafe {
             sys::rte_eth_tx_queue_setup(port_id, queue, settled.tx_descriptors, node, &raw const tx)
@@ -329,21 +374,17 @@ pub(super) fn report(device: &Device, config: &PortConfig, settled: &Settled) ->
     let mut mtu = settled.mtu;
     // SAFETY: the port is started; one number is written.
     unsafe { sys::rte_eth_dev_get_mtu(port_id, &raw mut mtu) };
-    let driver = if info.driver_name.is_null() {
-        String::new()
-    } else {
-        // SAFETY: a driver's name is a static terminated string.
-        unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
-    };
     // SAFETY: the port is started; both only read a mode.
     let (promiscuous, all_multicast) =
         unsafe { (sys::rte_eth_promiscuous_get(port_id) == 1, sys::rte_eth_allmulticast_get(port_id) == 1) };
     Ok(Capabilities {
-        driver,
+        driver: driver_name(&info),
         mac: config.mac.unwrap_or(mac.addr_bytes),
         numa_node: device.numa_node(),
-        queues: settled.queues,
-        max_queues: max_queues(&info),
+        rx_queues: settled.rx_queues,
+        tx_queues: settled.tx_queues,
+        max_rx_queues: info.max_rx_queues,
+        max_tx_queues: info.max_tx_queues,
         rx_descriptors: settled.rx_descriptors,
         tx_descriptors: settled.tx_descriptors,
         mtu,
@@ -354,14 +395,14 @@ pub(super) fn report(device: &Device, config: &PortConfig, settled: &Settled) ->
         tx_offloads_offered: tx_offload_names(info.tx_offload_capa),
         tx_offloads: tx_offload_names(settled.tx_offloads),
         rss_offered: rss_names(info.flow_type_rss_offloads),
-        rss: (settled.rss_mask != 0).then(|| rss_state(port_id, &info, settled.rss_mask)),
+        rss: (settled.rss.mask != 0).then(|| rss_state(port_id, &info, &settled.rss)),
         rx_ipv4_checksum: settled.rx_offloads & sys::RTE_ETH_RX_OFFLOAD_IPV4_CKSUM != 0,
         promiscuous,
         all_multicast,
     })
 }
 
-fn rss_state(port_id: u16, info: &sys::rte_eth_dev_info, configured: u64) -> RssState {
+fn rss_state(port_id: u16, info: &sys::rte_eth_dev_info, configured: &Rss) -> RssState {
     // Some drivers write their full key whatever length they are given.
     let mut key = vec![0; usize::from(info.hash_key_size).max(64)];
     let mut conf = sys::rte_eth_rss_conf {
@@ -385,7 +426,13 @@ fn rss_state(port_id: u16, info: &sys::rte_eth_dev_info, configured: u64) -> Rss
     } else {
         Vec::new()
     };
-    RssState { fields: rss_names(configured), key, redirection }
+    RssState {
+        ends: configured.ends,
+        fields: rss_names(configured.mask),
+        key_set: !key.is_empty() && key == configured.key,
+        key,
+        redirection,
+    }
 }
 
 #[cfg(test)]
@@ -407,8 +454,30 @@ mod tests {
     fn what_is_not_offered_becomes_a_notice() {
         let config = PortConfig { queues: 3, mtu: 9000, ..PortConfig::default() };
         let settled = settle(&config, &offer(), 9216, true);
-        assert_eq!((settled.queues, settled.mtu, settled.rss_mask), (2, 1500, 0));
+        assert_eq!((settled.rx_queues, settled.tx_queues), (3, 2));
+        assert_eq!((settled.mtu, settled.rss.mask), (1500, 0));
         assert_eq!(settled.notices.len(), 3, "{:?}", settled.notices);
+    }
+
+    #[test]
+    fn queues_that_fill_whether_asked_for_or_not_are_all_emptied() {
+        let af_packet = sys::rte_eth_dev_info { driver_name: c"net_af_packet".as_ptr(), ..offer() };
+        let config = PortConfig { queues: 1, ..PortConfig::default() };
+        let settled = settle(&config, &af_packet, 2048, true);
+        assert_eq!((settled.rx_queues, settled.tx_queues), (4, 1));
+        assert_eq!(settle(&config, &offer(), 2048, true).rx_queues, 1);
+    }
+
+    #[test]
+    fn one_end_is_hashed_where_that_is_offered() {
+        let both = sys::rte_eth_dev_info { flow_type_rss_offloads: IP_FLOWS, ..offer() };
+        let one = sys::rte_eth_dev_info { flow_type_rss_offloads: IP_FLOWS | ONE_END, ..offer() };
+        let config = PortConfig { queues: 2, rss: RssFields::Destination, ..PortConfig::default() };
+        let rss = settle(&config, &both, 2048, true).rss;
+        assert_eq!((rss.ends, rss.mask), (RssFields::FiveTuple, IP_FLOWS));
+        let rss = settle(&config, &one, 2048, true).rss;
+        let only = sys::RTE_ETH_RSS_L3_DST_ONLY | sys::RTE_ETH_RSS_L4_DST_ONLY;
+        assert_eq!((rss.ends, rss.mask), (RssFields::Destination, IP_FLOWS | only));
     }
 
     #[test]
@@ -423,6 +492,6 @@ mod tests {
     fn the_rss_key_takes_the_drivers_length() {
         let offer = sys::rte_eth_dev_info { flow_type_rss_offloads: IP_FLOWS, hash_key_size: 5, ..offer() };
         let config = PortConfig { queues: 2, rss_key: Some(vec![0x6d, 0x5a]), ..PortConfig::default() };
-        assert_eq!(settle(&config, &offer, 2048, true).rss_key, [0x6d, 0x5a, 0x6d, 0x5a, 0x6d]);
+        assert_eq!(settle(&config, &offer, 2048, true).rss.key, [0x6d, 0x5a, 0x6d, 0x5a, 0x6d]);
     }
 }

@@ -21,9 +21,9 @@ mod port;
 mod queue;
 mod thread;
 
-pub use capability::{Capabilities, Link, RssState};
+pub use capability::{Capabilities, Link};
 pub use clock::{TscClock, sleep_precisely};
-pub use configure::{PortConfig, RssFields};
+pub use configure::PortConfig;
 pub use device::Device;
 pub use eal::{Eal, EalConfig, dpdk_version};
 pub use error::Error;

@@ -20,8 +20,9 @@ pub struct Port {
     shared: Arc<Shared>,
     capabilities: Capabilities,
     notices: Vec<String>,
-    /// Queues handed out: the next has this number.
-    taken: u16,
+    /// Which RX and which TX queues were handed out.
+    rx_taken: Vec<bool>,
+    tx_taken: Vec<bool>,
 }
 
 /// What keeps a port open: its handle and its queues each hold one. The port is stopped and closed after the last of them.
@@ -104,14 +105,38 @@ impl Port {
         if capabilities.mac == [0; 6] {
             notices.push("the device has no MAC address: set one".into());
         }
-        Ok(Self { shared: Arc::new(shared), capabilities, notices, taken: 0 })
+        let rx_taken = vec![false; capabilities.rx_queues.into()];
+        let tx_taken = vec![false; capabilities.tx_queues.into()];
+        Ok(Self { shared: Arc::new(shared), capabilities, notices, rx_taken, tx_taken })
     }
 
-    /// Up to `count` queues that were not taken yet, fewer if the port has no more. Each is for one worker.
+    /// Up to `count` pairs of queues that were not taken yet, fewer if the port has no more. Each is for one worker.
     pub fn take_queues(&mut self, count: u16) -> Vec<QueuePair> {
-        let first = self.taken;
-        self.taken = first.saturating_add(count).min(self.capabilities.queues);
-        (first..self.taken).map(|queue| QueuePair::new(Arc::clone(&self.shared), queue)).collect()
+        let free = |taken: &[bool]| taken.iter().position(|taken| !taken);
+        let mut pairs = Vec::new();
+        while pairs.len() < usize::from(count) {
+            let (Some(rx), Some(tx)) = (free(&self.rx_taken), free(&self.tx_taken)) else { break };
+            pairs.push(self.take_end(&[rx as u16], Some(tx as u16)));
+        }
+        pairs
+    }
+
+    /// An end of the port for one worker, over the RX queues and the TX queue of these numbers, or over none.
+    ///
+    /// # Panics
+    /// If the port has not got one of them, or gave it away before.
+    pub fn take_end(&mut self, rx: &[u16], tx: Option<u16>) -> QueuePair {
+        let take = |taken: &mut [bool], queue: u16| {
+            let taken = taken.get_mut(usize::from(queue)).expect("a queue that the port has");
+            assert!(!std::mem::replace(taken, true), "each queue is handed out once");
+        };
+        for &queue in rx {
+            take(&mut self.rx_taken, queue);
+        }
+        if let Some(queue) = tx {
+            take(&mut self.tx_taken, queue);
+        }
+        QueuePair::new(Arc::clone(&self.shared), rx, tx)
     }
 
     /// The device, as configured.
