@@ -9,6 +9,7 @@ use crate::service::{FastMap, Service, ServiceTable};
 use crate::wire::ethernet::Mac;
 use ctl::config::{InterfaceAddress, Prefix};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 /// All that workers know of the configuration.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub struct Snapshot {
     ports: Vec<Port>,
     routes: RouteTable,
     locals: FastMap<IpAddr, PortId>,
+    /// By backend slot.
+    local_addresses: Vec<Arc<[IpAddr]>>,
 }
 
 /// A backend, by its slot. Slots stay with a backend for as long as any worker holds a connection to it, so that a
@@ -64,11 +67,16 @@ pub struct Parts {
     pub ports: Vec<Port>,
     /// Beside those that follow from the ports' addresses.
     pub routes: Vec<(Prefix, IpAddr)>,
+    /// By slot: the addresses that backends of `full-nat` see in place of the clients'. Backends beyond the end have none.
+    pub local_addresses: Vec<Arc<[IpAddr]>>,
 }
+
+/// Stands for no port: nobody on any link is told about an address of it.
+const NO_PORT: PortId = PortId::MAX;
 
 impl Snapshot {
     pub fn new(parts: Parts) -> Self {
-        let Parts { generation, services, backends, ports, routes } = parts;
+        let Parts { generation, services, backends, ports, routes, local_addresses } = parts;
         let mut locals = FastMap::default();
         let mut list = Vec::new();
         for (id, port) in ports.iter().enumerate() {
@@ -85,6 +93,10 @@ impl Snapshot {
                 list.push(Route { to, port, via: Some(via) });
             }
         }
+        for &address in local_addresses.iter().flat_map(|list| &**list) {
+            let link = on_link.on_link(address).unwrap_or(NO_PORT);
+            locals.entry(address).or_insert(link);
+        }
         Self {
             generation,
             table: ServiceTable::new(&services),
@@ -93,6 +105,7 @@ impl Snapshot {
             ports,
             routes: RouteTable::new(list),
             locals,
+            local_addresses,
         }
     }
 
@@ -117,6 +130,17 @@ impl Snapshot {
 
     pub fn ports(&self) -> &[Port] {
         &self.ports
+    }
+
+    /// The addresses that the backend in `slot` may see in place of its clients'; none if it is not one of `full-nat`.
+    #[inline]
+    pub fn local_addresses(&self, slot: u32) -> &[IpAddr] {
+        self.local_addresses.get(slot as usize).map_or(&[], |list| list)
+    }
+
+    /// By slot, as in [`Parts::local_addresses`].
+    pub fn local_address_lists(&self) -> &[Arc<[IpAddr]>] {
+        &self.local_addresses
     }
 
     /// The next hop towards `destination`.

@@ -20,6 +20,8 @@ pub enum Verdict {
     /// Give it, untouched, to the worker that owns its connection.
     HandOff(u8),
     Drop(DropReason),
+    /// It is dropped for this reason, and has been turned into the answer that says so: send it where it came from.
+    Refuse(DropReason),
 }
 
 /// Declares [`DropReason`] with its names.
@@ -102,6 +104,8 @@ drop_reasons! {
     TableFull = "table_full",
     /// Every backend tried already has a connection from that client's address and port.
     ReplyConflict = "reply_conflict",
+    /// Every local port tried towards the backend is in use, or was a moment ago.
+    LocalPortsExhausted = "local_ports_exhausted",
     /// The neighbour table is full.
     NeighborTableFull = "neighbor_table_full",
     /// The next hop did not answer in time.

@@ -4,9 +4,11 @@
 mod bed;
 
 use bed::{Bed, PORT_MACS, spec, two_arm};
-use ctl::config::{Mode, Protocol};
+use ctl::config::{Mode, Ports, Protocol};
+use dataplane::steering::Steering;
 use pcap_file::pcap::PcapReader;
 use std::path::Path;
+use std::sync::Arc;
 
 fn frames(name: &str) -> Vec<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -25,19 +27,26 @@ fn bed() -> Bed {
         ports,
         ..spec(vip, protocol, mode, &[backend])
     };
-    let mut bed = Bed::new(
-        1,
+    // One local port, so that it is known which is taken.
+    let steering = Steering::keyed(1, bed::secret()).with_local_ports(Ports::new(40001, 40001).unwrap());
+    let mut bed = Bed::steered(
+        &Arc::new(steering),
         1000,
         two_arm(&[
             service("192.0.2.10", "80", Protocol::Tcp, Mode::Nat, "10.1.0.11:8080"),
             service("192.0.2.10", "53", Protocol::Udp, Mode::Nat, "10.1.0.11:5353"),
             service("2001:db8:a::10", "80", Protocol::Tcp, Mode::Nat, "[2001:db8:1::11]:8080"),
             service("2001:db8:a::10", "53", Protocol::Udp, Mode::Nat, "[2001:db8:1::11]:5353"),
+            service("192.0.2.30", "80", Protocol::Tcp, Mode::FullNat, "10.1.0.11:8080"),
+            service("192.0.2.30", "53", Protocol::Udp, Mode::FullNat, "10.1.0.11:5353"),
+            service("2001:db8:a::30", "80", Protocol::Tcp, Mode::FullNat, "[2001:db8:1::11]:8080"),
+            service("2001:db8:a::30", "53", Protocol::Udp, Mode::FullNat, "[2001:db8:1::11]:5353"),
             service("192.0.2.20", "80", Protocol::Tcp, Mode::Dsr, "10.1.0.11"),
             service("192.0.2.20", "80", Protocol::Udp, Mode::Dsr, "10.1.0.11"),
             service("2001:db8:a::20", "80", Protocol::Tcp, Mode::Dsr, "2001:db8:1::11"),
             service("2001:db8:a::20", "80", Protocol::Udp, Mode::Dsr, "2001:db8:1::11"),
         ]),
+        &[],
     );
     bed.know_all();
     bed
@@ -74,6 +83,8 @@ golden! {
     nat_tcp_v6: "nat-tcp-v6.pcap",
     nat_udp_v4: "nat-udp-v4.pcap",
     nat_udp_v6: "nat-udp-v6.pcap",
+    full_nat_v4: "full-nat-v4.pcap",
+    full_nat_v6: "full-nat-v6.pcap",
     dsr_v4: "dsr-v4.pcap",
     dsr_v6: "dsr-v6.pcap",
     arp: "arp.pcap",

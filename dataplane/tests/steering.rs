@@ -95,7 +95,12 @@ proptest! {
 
 /// A key, and the worker behind each value of the hash.
 fn nic(workers: u8) -> Spread {
-    let key: Vec<u8> = (0..52u32).map(|n| (n * 151 + 97) as u8).collect();
+    let mut state = 1u32;
+    let mut byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let key: Vec<u8> = (0..52).map(|_| byte()).collect();
     Spread::new(&key, (0..128).map(|n| n % workers).collect()).unwrap()
 }
 

@@ -141,5 +141,6 @@ pub(crate) fn parts(family: Family) -> Parts {
         routes: all.parse().ok().zip(gateway.parse().ok()).into_iter().collect(),
         backends: (0..BACKENDS).map(service_backend).collect(),
         services: Vec::new(),
+        ..Parts::default()
     }
 }

@@ -65,6 +65,9 @@ pub struct Flow {
     pub client: String,
     pub vip: String,
     pub backend: String,
+    /// With `full-nat`: the address and port that the backend sees in place of the client's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
     pub state: FlowState,
     /// The CPU of the worker that owns it.
     pub worker: u16,

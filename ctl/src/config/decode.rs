@@ -15,6 +15,7 @@ const RUNTIME: &[&str] = &[
     "max_connections",
     "poll",
     "steering",
+    "local_ports",
     "eal_args",
     "metrics",
     "maglev_table_size",
@@ -90,6 +91,7 @@ fn runtime(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Runtime, Bad> {
     let max_connections = reader.or(table, "max_connections", default.max_connections);
     let poll = reader.or(table, "poll", default.poll);
     let steering = reader.or(table, "steering", default.steering);
+    let local_ports = reader.or(table, "local_ports", default.local_ports);
     let eal_args = reader.list(table, "eal_args");
     let metrics = reader.maybe(table, "metrics");
     let maglev_table_size = reader.or(table, "maglev_table_size", default.maglev_table_size);
@@ -104,6 +106,7 @@ fn runtime(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Runtime, Bad> {
         max_connections: max_connections?,
         poll: poll?,
         steering: steering?,
+        local_ports: local_ports?,
         eal_args: eal_args?.unwrap_or_default(),
         metrics: metrics?,
         maglev_table_size: maglev_table_size?,

@@ -53,6 +53,8 @@ pub struct Runtime {
     pub poll: Poll,
     /// What decides which worker owns a connection.
     pub steering: Steering,
+    /// With `full-nat`: source ports towards backends, of each local address.
+    pub local_ports: Ports,
     /// Further arguments for the EAL, passed through.
     pub eal_args: Vec<String>,
     /// Where Prometheus may scrape; `None`: only on the control socket.
@@ -68,6 +70,8 @@ impl Runtime {
     pub const DEFAULT_SOCKET: &'static str = "/run/sluice/sluice.sock";
     pub const DEFAULT_MAX_CONNECTIONS: u32 = 1_000_000;
     pub const DEFAULT_MAGLEV_TABLE_SIZE: u32 = 65_537;
+    /// None that is well known, and none of the last thousand, from which health checks speak.
+    pub const DEFAULT_LOCAL_PORTS: Ports = Ports::new(1024, 64_511).expect("a range");
 }
 
 impl Default for Runtime {
@@ -82,6 +86,7 @@ impl Default for Runtime {
             max_connections: Self::DEFAULT_MAX_CONNECTIONS,
             poll: Poll::Adaptive,
             steering: Steering::Auto,
+            local_ports: Self::DEFAULT_LOCAL_PORTS,
             eal_args: Vec::new(),
             metrics: None,
             maglev_table_size: Self::DEFAULT_MAGLEV_TABLE_SIZE,

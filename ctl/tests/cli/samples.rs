@@ -135,6 +135,7 @@ pub(crate) fn flows() -> Flows {
         client: client.into(),
         vip: "192.0.2.10:80".into(),
         backend: "10.1.0.11:8080".into(),
+        local: Some("10.1.0.1:2048".into()),
         state: FlowState::Established,
         worker: 2,
         age_seconds: 12.34,

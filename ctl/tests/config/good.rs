@@ -27,7 +27,7 @@ fn defaults_are_as_documented() {
     assert_eq!(runtime.socket.to_str(), Some("/run/sluice/sluice.sock"));
     assert!(runtime.hugepages && runtime.eal_args.is_empty() && runtime.metrics.is_none());
     assert_eq!((runtime.memory, runtime.max_connections), (Size::from_mebibytes(1024), 1_000_000));
-    assert_eq!(runtime.steering, Steering::Auto);
+    assert_eq!((runtime.steering, runtime.local_ports), (Steering::Auto, Ports::new(1024, 64_511).unwrap()));
     assert_eq!((runtime.poll, runtime.maglev_table_size, runtime.maglev_seed), (Poll::Adaptive, 65_537, 0));
     assert_eq!(config.ports[0].mtu, 1500);
     assert_eq!((config.ports[0].rx_descriptors, config.ports[0].tx_descriptors), (None, None));
@@ -74,6 +74,13 @@ fn good_files_read_back_as_written() {
         // The model's own serde form has the same keys and defaults as the checked reader.
         assert_eq!(toml::from_str::<Config>(&printed).unwrap(), config);
     }
+}
+
+#[test]
+fn local_ports_are_a_range() {
+    let config = parse(&format!("[runtime]\nlocal_ports = \"2000-64000\"\n{MINIMAL}"));
+    assert_eq!(config.runtime.local_ports, Ports::new(2000, 64_000).unwrap());
+    assert_eq!(parse(&config.to_toml()).runtime, config.runtime);
 }
 
 #[test]

@@ -48,6 +48,12 @@ fn unknown_words() {
     wrong_service("affinity = \"source\" #!", "service.affinity", "\"source\"", "\"source-ip\"");
     wrong_service("tunnel = \"vxlan\" #!", "service.tunnel", "\"vxlan\"", "\"gre\"");
     wrong_runtime(
+        "local_ports = \"*\" #!",
+        "runtime.local_ports",
+        "health checks speak from ports above 64511",
+        "end at 64511",
+    );
+    wrong_runtime(
         "steering = \"hardware\" #!",
         "runtime.steering",
         "\"hardware\"",

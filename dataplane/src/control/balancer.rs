@@ -210,7 +210,7 @@ impl Balancer {
     fn commit(&mut self, mut model: Model) {
         let generation = self.snapshot.generation + 1;
         model.ramp(Instant::now());
-        let snapshot = build::snapshot(generation, &mut model, &self.config, &self.ports);
+        let snapshot = build::snapshot(generation, &mut model, &self.config, &self.ports, &self.snapshot);
         self.model = model;
         self.snapshot = Arc::new(snapshot);
         self.links.publish(&self.snapshot);
@@ -222,16 +222,19 @@ impl Balancer {
         self.act(actions);
     }
 
-    /// The addresses that the link is told about: those of the ports, and VIPs on their subnets.
+    /// The addresses that the link is told about: those of the ports, and VIPs and local addresses on their subnets.
     fn announced(&self) -> HashSet<(PortId, IpAddr)> {
         let vips =
             self.snapshot.services().iter().filter(|service| service.vip.is_host()).filter_map(|service| {
                 let address = service.vip.address();
                 self.snapshot.on_link(address).map(|port| (port, address))
             });
+        let locals = self.snapshot.local_address_lists().iter().flat_map(|list| list.iter().copied());
+        let locals = locals.filter_map(|address| Some((self.snapshot.on_link(address)?, address)));
         let own = self.snapshot.ports().iter().enumerate();
         own.flat_map(|(id, port)| port.addresses.iter().map(move |own| (id as PortId, own.address())))
             .chain(vips)
+            .chain(locals)
             .collect()
     }
 

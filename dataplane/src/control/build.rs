@@ -1,5 +1,6 @@
 //! From the model to what workers read.
 
+use super::locals;
 use super::model::{Model, Service};
 use crate::conn::Timeouts;
 use crate::pipeline::MAX_SERVICES;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 /// What the data plane can do.
 const SUPPORTED: Supported = Supported {
     protocols: Protocol::ALL,
-    modes: &[Mode::Nat, Mode::Dsr],
+    modes: Mode::ALL,
     tunnels: &[Tunnel::None],
     schedulers: &[Scheduler::Maglev, Scheduler::RoundRobin],
     affinities: Affinity::ALL,
@@ -48,6 +49,7 @@ pub(super) fn refusals(config: &Config) -> Vec<ConfigError> {
             errors.push(ConfigError::at(&config.origin, &path, problem, "use scheduler = \"maglev\""));
         }
     }
+    errors.extend(locals::refusals(config));
     if config.services.len() > MAX_SERVICES {
         let problem = format!("{} services are too many", config.services.len());
         errors.push(ConfigError::at(
@@ -83,6 +85,7 @@ pub(super) fn needs_restart(running: &Config, wanted: &Config) -> Vec<ConfigErro
     fixed("runtime.max_connections", a.max_connections == b.max_connections, a.max_connections.to_string());
     fixed("runtime.poll", a.poll == b.poll, format!("\"{}\"", a.poll));
     fixed("runtime.steering", a.steering == b.steering, format!("\"{}\"", a.steering));
+    fixed("runtime.local_ports", a.local_ports == b.local_ports, format!("\"{}\"", a.local_ports));
     fixed("runtime.eal_args", a.eal_args == b.eal_args, format!("{:?}", a.eal_args));
     let listener = a.metrics.map_or_else(|| "none".to_owned(), |address| format!("\"{address}\""));
     fixed("runtime.metrics", a.metrics == b.metrics, listener);
@@ -109,12 +112,14 @@ pub(super) fn maglev(config: &Config) -> MaglevParameters {
     MaglevParameters { seed: config.runtime.maglev_seed, table_size: config.runtime.maglev_table_size }
 }
 
-/// Builds what workers read; `ports` are the hardware address and the largest packet of each. Brings the schedulers in `model` up to date; those whose backends are the same stay.
+/// Builds what workers read; `ports` are the hardware address and the largest packet of each, `former` is what they read now. Brings
+/// the schedulers in `model` up to date; those whose backends are the same stay.
 pub(super) fn snapshot(
     generation: u32,
     model: &mut Model,
     config: &Config,
     ports: &[(Mac, u16)],
+    former: &Snapshot,
 ) -> Snapshot {
     let parameters = maglev(config);
     let mut backends: Vec<Option<Backend>> = vec![None; model.slots.len()];
@@ -157,7 +162,8 @@ pub(super) fn snapshot(
         .map(|(port, &(mac, mtu))| Port { mac, mtu: port.mtu.min(mtu), addresses: port.addresses.clone() })
         .collect();
     let routes = config.routes.iter().map(|route| (route.to, route.via)).collect();
-    Snapshot::new(Parts { generation, services, backends, ports, routes })
+    let local_addresses = locals::by_slot(model, config, former);
+    Snapshot::new(Parts { generation, services, backends, ports, routes, local_addresses })
 }
 
 /// The service's scheduler, made anew only if its backends changed.
@@ -228,7 +234,8 @@ backend = [{ address = "10.1.0.11:25" }]
     fn built(model: &Model, text: &str, generation: u32) -> (Model, Snapshot) {
         let config = Config::parse(text, "test").unwrap();
         let mut model = model.with(&config.services, generation).unwrap();
-        let snapshot = snapshot(generation, &mut model, &config, &[(Mac([2; 6]), 1400)]);
+        let links = [(Mac([2; 6]), 1400)];
+        let snapshot = snapshot(generation, &mut model, &config, &links, &Snapshot::default());
         (model, snapshot)
     }
 

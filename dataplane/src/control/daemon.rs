@@ -192,7 +192,8 @@ fn open(eal: &Eal, config: &Config, notices: &mut Vec<String>) -> Result<Opened,
     if let (true, Some(port)) = (wanted > 1, words.first()) {
         tracing::info!("connections belong to workers by {}", port.owner_by.as_str());
     }
-    Ok(Opened { ports, dealt, steering: Arc::new(steering), words, secret })
+    let steering = Arc::new(steering.with_local_ports(config.runtime.local_ports));
+    Ok(Opened { ports, dealt, steering, words, secret })
 }
 
 type Threads = Vec<WorkerThread<()>>;

@@ -9,6 +9,7 @@
 //! | [`balancer`] | all that changes, in one value |
 //! | [`model`], [`slots`] | services and backends as they run; the numbers that workers know them by |
 //! | [`build`] | from configuration and model to a snapshot |
+//! | [`locals`] | the addresses that backends of full-nat see |
 //! | [`publish`] | the channels to the workers |
 //! | [`neighbors`], [`frames`] | next hops: state machine, and the frames it sends |
 //! | [`health`] | checks of backends, through the ports |
@@ -26,6 +27,7 @@ pub mod daemon;
 pub mod device;
 mod frames;
 pub mod health;
+mod locals;
 pub mod memory;
 mod metrics;
 pub mod model;

@@ -5,7 +5,7 @@ use crate::flow::Secret;
 use crate::io::{RssFields, RssState};
 use crate::snapshot::{Parts, Port as SnapshotPort, Snapshot};
 use crate::steering::deal::Dealt;
-use crate::steering::toeplitz::KEY;
+use crate::steering::toeplitz::{KEY, Toeplitz};
 use crate::steering::{Spread, Steering};
 use ctl::api::{Delivery, OwnerBy, PortSide, PortSteering};
 use ctl::config::{Config, Steering as Wish};
@@ -90,12 +90,19 @@ pub fn wanted_fields(wish: Wish, side: PortSide) -> RssFields {
 pub fn rss_key(wish: Wish) -> std::io::Result<Option<Vec<u8>>> {
     /// As long as any driver's.
     const LENGTH: usize = 64;
+    /// Redirection tables have up to 2^11 entries; eight of nine keys do.
+    const BITS: u32 = 11;
     if wish == Wish::Software {
         return Ok(None);
     }
-    let mut key = vec![0; LENGTH];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut key)?;
-    Ok(Some(key))
+    let mut random = std::fs::File::open("/dev/urandom")?;
+    loop {
+        let mut key = vec![0; LENGTH];
+        std::io::Read::read_exact(&mut random, &mut key)?;
+        if Toeplitz::new(&key).is_some_and(|hash| hash.ports_reach_all(BITS)) {
+            return Ok(Some(key));
+        }
+    }
 }
 
 /// An open port.
@@ -265,8 +272,11 @@ backend = [{ address = "10.1.0.11:80" }]
     }
 
     fn rss(ends: RssFields, queues: u16) -> RssState {
+        // One key for all ports of a test.
+        static KEY: std::sync::LazyLock<Vec<u8>> =
+            std::sync::LazyLock::new(|| rss_key(Wish::Auto).unwrap().unwrap());
         let redirection = (0..128).map(|n| n % queues).collect();
-        RssState { ends, key: vec![0xa5; 52], redirection, ..RssState::default() }
+        RssState { ends, key: KEY.clone(), redirection, ..RssState::default() }
     }
 
     fn dealt(queues: u8) -> Dealt {
@@ -311,7 +321,7 @@ backend = [{ address = "10.1.0.11:80" }]
             (OwnerBy::RssOneEnd, vec![Delivery::Owner, Delivery::Any])
         );
         // Another key, or another table.
-        let foreign = RssState { key: vec![0x5a; 40], ..destination.clone() };
+        let foreign = RssState { key: rss_key(Wish::Auto).unwrap().unwrap(), ..destination.clone() };
         let turned = RssState { redirection: (0..128).map(|n| (n + 1) % 4).collect(), ..destination };
         for other in [foreign, turned] {
             let ports = [(Clients, Some(source.clone())), (Backends, Some(other))];

@@ -2,7 +2,7 @@
 
 use super::forward::{address, through};
 use super::parse::Parsed;
-use super::{Context, Shared, forget};
+use super::{Context, Shared, forget, full_nat, refuse};
 use crate::conn::{Class, Direction, Entry, Full, State, Table};
 use crate::flow::FIRST_PROBE_PORT;
 use crate::packet::Packet;
@@ -20,6 +20,8 @@ const ATTEMPTS: u64 = 4;
 pub(super) enum Plan<K> {
     /// Nothing that needs the table.
     Settled(Verdict),
+    /// No connection can be made.
+    Refused(DropReason),
     /// A connection to be entered.
     Connect(Proposal<K>),
 }
@@ -47,9 +49,14 @@ pub(super) fn plan<K: Rewrite>(
         return Plan::Settled(Verdict::Deliver);
     }
     let Some(index) = arrival.snapshot.find_service(parsed.key.protocol(), target.0, target.1) else {
-        // Not to a service: perhaps a backend's reply to a client whose connection another worker owns.
-        let owner = shared.steering.owner_of_answer(target);
-        if !arrival.handed && owner != shared.worker && !arrival.snapshot.is_local(target.0) {
+        // Not to a service: perhaps a backend's answer, for a connection that another worker owns.
+        let snapshot = arrival.snapshot;
+        let owner = match (snapshot.is_local(target.0), shared.steering.is_local_port(target.1)) {
+            (true, true) => shared.steering.owner_of_local(client, target),
+            (true, false) => shared.worker,
+            (false, _) => shared.steering.owner_of_answer(target),
+        };
+        if !arrival.handed && owner != shared.worker {
             return Plan::Settled(Verdict::HandOff(owner));
         }
         return Plan::Settled(Verdict::Drop(DropReason::NoService));
@@ -70,8 +77,13 @@ pub(super) fn plan<K: Rewrite>(
     };
     match propose(table, shared, arrival, index as u32, parsed, flow_hash) {
         Ok(proposal) => Plan::Connect(proposal),
-        Err(reason) => Plan::Settled(Verdict::Drop(reason)),
+        Err(reason) => Plan::Refused(reason),
     }
+}
+
+/// Whether a segment opens a connection.
+fn begins(flags: u8) -> bool {
+    flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN
 }
 
 /// A connection to the backend that the scheduler picks for `flow_hash`.
@@ -87,6 +99,10 @@ fn propose<K: Rewrite>(
     let key = parsed.key;
     let state = match key.protocol() {
         protocol::TCP if parsed.tcp_flags & flag::RST != 0 => return Err(DropReason::NoConnection),
+        // The backend knows it by another local end, if at all: this one cannot go on.
+        protocol::TCP if service.mode == Mode::FullNat && !begins(parsed.tcp_flags) => {
+            return Err(DropReason::NoConnection);
+        }
         protocol::TCP => State::of_first_segment(parsed.tcp_flags),
         _ => State::UdpNew,
     };
@@ -100,11 +116,15 @@ fn propose<K: Rewrite>(
     let (to_client, reply) = if one_way {
         (to_backend, key.reversed())
     } else {
-        let port = backend.port.unwrap_or(target.1);
-        (
-            shared.neighbor_towards(arrival.snapshot, client.0)?,
-            K::new(key.protocol(), (backend.address, port), client),
-        )
+        let to_client = shared.neighbor_towards(arrival.snapshot, client.0)?;
+        let to = (backend.address, backend.port.unwrap_or(target.1));
+        let reply = if service.mode == Mode::FullNat {
+            full_nat::answers(table, shared, arrival.snapshot, slot, key.protocol(), to)
+                .ok_or(DropReason::LocalPortsExhausted)?
+        } else {
+            K::new(key.protocol(), to, client)
+        };
+        (to_client, reply)
     };
     let keys = [key, reply];
     let (header_delta, transport_delta) = rewrite::deltas(&keys);
@@ -149,10 +169,13 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
             }
             Err(Full::NoRoom) => return Verdict::Drop(DropReason::TableFull),
             Err(Full::ReplyKeyTaken) => {
-                let hash = proposal.flow_hash.wrapping_add(attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                // Another backend; with full-nat another local port will do.
+                let other = attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let full_nat = arrival.snapshot.services()[proposal.service as usize].mode == Mode::FullNat;
+                let hash = proposal.flow_hash.wrapping_add(if full_nat { 0 } else { other });
                 match propose(table, shared, arrival, proposal.service, parsed, hash) {
                     Ok(other) => proposal = other,
-                    Err(reason) => return Verdict::Drop(reason),
+                    Err(reason) => return refuse::packet(arrival, parsed, packet, reason),
                 }
             }
         }

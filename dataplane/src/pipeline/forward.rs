@@ -2,7 +2,7 @@
 
 use super::decide::Plan;
 use super::parse::Parsed;
-use super::{Context, Notice, Shared, Verdicts, decide, forget};
+use super::{Context, Notice, Shared, Verdicts, decide, forget, refuse};
 use crate::conn::{Class, Direction, State, Table, Tick, Timeouts};
 use crate::io::BURST;
 use crate::neighbor::Slot;
@@ -78,6 +78,7 @@ fn missed<K: Rewrite, P: Packet>(
         let at = usize::from(one.at);
         verdicts[at] = match plan {
             Plan::Settled(verdict) => verdict,
+            Plan::Refused(reason) => refuse::packet(arrival, one, &mut packets[at], reason),
             // Two packets of one new flow in a burst: the second belongs to the connection that the first made.
             Plan::Connect(proposal) => match table.find(one.hash, &one.key) {
                 Some(handle) => {
@@ -100,6 +101,7 @@ fn afresh<K: Rewrite, P: Packet>(
 ) -> Verdict {
     match decide::plan(table, shared, arrival, parsed) {
         Plan::Settled(verdict) => verdict,
+        Plan::Refused(reason) => refuse::packet(arrival, parsed, packet, reason),
         Plan::Connect(proposal) => decide::connect(table, shared, arrival, proposal, parsed, packet),
     }
 }

@@ -11,8 +11,10 @@
 
 mod decide;
 mod forward;
+mod full_nat;
 mod local;
 mod parse;
+mod refuse;
 
 use crate::conn::{Class, Entry, Table, Tick, Timeouts};
 use crate::counters::{MAX_BACKENDS, WorkerCounters};
@@ -27,6 +29,7 @@ use crate::steering::Steering;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::Mac;
 use arrayvec::ArrayVec;
+use full_nat::LocalEnds;
 use parse::{MacWord, Sorted, Tables};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -95,6 +98,7 @@ struct Shared {
     cursors: Box<[Cursor]>,
     /// By backend slot: an epoch, and the neighbour that packets to the backend went to in it.
     backend_hops: Box<[(u32, Slot)]>,
+    local_ends: LocalEnds,
     notices: ArrayVec<Notice, NOTICES>,
     macs: ArrayVec<MacWord, 256>,
     maglev: MaglevParameters,
@@ -141,6 +145,7 @@ impl Pipeline {
                 counters,
                 cursors: vec![Cursor(start); MAX_SERVICES].into(),
                 backend_hops: vec![(0, 0); MAX_BACKENDS].into(),
+                local_ends: LocalEnds::new(&secret),
                 notices: ArrayVec::new(),
                 macs: ArrayVec::new(),
                 maglev,

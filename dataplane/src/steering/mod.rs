@@ -6,9 +6,11 @@
 //!
 //! | steering | the ports hash | connections by `nat` | by `full-nat` | by `dsr` |
 //! | --- | --- | --- | --- | --- |
-//! | keyed | anything | secret hash of the client's end | the same; the local port names the owner | the same as `nat` |
-//! | one end | the outer end, whichever way a packet goes | that hash of the client's end | the same; the local end has it too | the same as `nat` |
-//! | both ends | source and destination | as keyed | that hash of the request; the local port is chosen for the answer's | that hash |
+//! | keyed | anything | secret hash of the client's end | the same; the local port alone names the owner of an answer | the same as `nat` |
+//! | one end | the outer end, whichever way a packet goes | that hash of the client's end | the same; that hash of the local end names the owner of an answer | the same as `nat` |
+//! | both ends | source and destination | as keyed | that hash of the request, and that of the answer | that hash of the request |
+//!
+//! With `full-nat` a worker chooses the local port, and takes one for which the answer's owner is itself.
 //!
 //! A symmetric hash helps nowhere here: `nat` and `full-nat` change addresses between the two directions, and of `dsr` only
 //! one direction comes by.
@@ -17,10 +19,13 @@
 //! hash is linear under any key: who could see which worker takes a flow could find others for it. Nobody outside can.
 
 pub mod deal;
+mod ports;
 pub mod toeplitz;
 
+pub use ports::LocalPorts;
+
 use crate::flow::Secret;
-use ctl::config::Mode;
+use ctl::config::{Mode, Ports, Runtime};
 use std::net::IpAddr;
 use toeplitz::Toeplitz;
 
@@ -36,10 +41,12 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Packets go by the hash under `key` to `workers`; `None` if that says too little.
+    /// Packets go by the hash under `key` to `workers`; `None` if that says too little, or if no choice of a port would
+    /// bring packets to some of them.
     pub fn new(key: &[u8], workers: Vec<u8>) -> Option<Self> {
         let toeplitz = Toeplitz::new(key)?;
-        workers.len().is_power_of_two().then(|| Self { toeplitz, workers: workers.into() })
+        let useful = workers.len().is_power_of_two() && toeplitz.ports_reach_all(workers.len().ilog2());
+        useful.then(|| Self { toeplitz, workers: workers.into() })
     }
 
     #[inline]
@@ -71,12 +78,15 @@ pub struct Steering {
     workers: u8,
     secret: Secret,
     kind: Kind,
+    /// The local ports of `full-nat`.
+    local: Ports,
 }
 
 impl Steering {
     /// Owners by a secret hash: for ports of which nothing is known.
     pub fn keyed(workers: u8, secret: Secret) -> Self {
-        Self { workers: workers.max(1), secret, kind: Kind::Keyed }
+        let local = Runtime::DEFAULT_LOCAL_PORTS;
+        Self { workers: workers.max(1), secret, kind: Kind::Keyed, local }
     }
 
     /// Owners for ports that hash the outer end of packets: the source of what comes from clients, the destination of what
@@ -88,6 +98,17 @@ impl Steering {
     /// Owners for ports that hash both ends of packets.
     pub fn both_ends(workers: u8, secret: Secret, spread: Spread) -> Self {
         Self { kind: Kind::BothEnds(spread), ..Self::keyed(workers, secret) }
+    }
+
+    /// The same, with these local ports for `full-nat`.
+    #[must_use]
+    pub fn with_local_ports(self, local: Ports) -> Self {
+        Self { local, ..self }
+    }
+
+    /// Whether `full-nat` may use `port` as a local port.
+    pub fn is_local_port(&self, port: u16) -> bool {
+        self.local.contains(port)
     }
 
     /// How many workers there are.
@@ -127,11 +148,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Bytes without a pattern.
     const KEY: [u8; 52] = {
-        let mut key = [0; 52];
+        let (mut key, mut state) = ([0; 52], 1u32);
         let mut at = 0;
         while at < key.len() {
-            key[at] = (at * 151 + 97) as u8;
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            key[at] = (state >> 24) as u8;
             at += 1;
         }
         key
@@ -141,7 +164,7 @@ mod tests {
         Spread::new(&KEY, (0..128).map(|n| n % workers).collect()).unwrap()
     }
 
-    fn every(workers: u8) -> [Steering; 3] {
+    pub(super) fn every(workers: u8) -> [Steering; 3] {
         let secret = Secret::new([7; 48]);
         [
             Steering::keyed(workers, secret),
@@ -187,5 +210,7 @@ mod tests {
         assert!(Spread::new(&KEY, vec![0; 96]).is_none());
         assert!(Spread::new(&KEY, vec![]).is_none());
         assert!(Spread::new(&KEY[..20], vec![0; 64]).is_none());
+        // Under this key all ports have one hash.
+        assert!(Spread::new(&[0; 52], vec![0; 64]).is_none());
     }
 }

@@ -86,6 +86,35 @@ impl Toeplitz {
     pub fn destination_port_of_both_ends(&self, ipv6: bool, port: u16) -> u32 {
         self.part(if ipv6 { 34 } else { 10 }, &port.to_be_bytes())
     }
+
+    /// Whether the choice of a port alone, as the last part of either kind of input and in either family, reaches every
+    /// value of the hash's last `bits` bits. Not under every key: a hash that is linear may have gaps.
+    pub fn ports_reach_all(&self, bits: u32) -> bool {
+        let mask = 1u32.checked_shl(bits).map_or(u32::MAX, |values| values - 1);
+        let parts: [fn(&Self, bool, u16) -> u32; 2] =
+            [Self::port_of_one_end, Self::destination_port_of_both_ends];
+        parts.iter().all(|part| {
+            [false, true]
+                .into_iter()
+                .all(|ipv6| rank((0..16).map(|bit| part(self, ipv6, 1 << bit) & mask)) == bits)
+        })
+    }
+}
+
+/// How many of the vectors are independent of each other over GF(2): what XORs of them reach has that dimension.
+fn rank(vectors: impl Iterator<Item = u32>) -> u32 {
+    let mut basis = [0u32; 32];
+    for mut vector in vectors {
+        while vector != 0 {
+            let leading = vector.ilog2() as usize;
+            if basis[leading] == 0 {
+                basis[leading] = vector;
+                break;
+            }
+            vector ^= basis[leading];
+        }
+    }
+    basis.iter().filter(|&&vector| vector != 0).count() as u32
 }
 
 #[cfg(test)]
@@ -130,6 +159,23 @@ mod tests {
             // Ports of zero add nothing, which leaves the hash of the addresses alone.
             assert_eq!(toeplitz.both_ends((from.0, 0), (to.0, 0)), addresses, "{from:?} to {to:?}");
         }
+    }
+
+    #[test]
+    fn ports_reach_every_value_or_are_found_out() {
+        let toeplitz = Toeplitz::new(&SPECIFIED).unwrap();
+        for bits in 0..17 {
+            let values: std::collections::HashSet<u32> = (0..=u16::MAX)
+                .map(|port| toeplitz.port_of_one_end(false, port) & ((1 << bits) - 1))
+                .collect();
+            let reached =
+                rank((0..16).map(|bit| toeplitz.port_of_one_end(false, 1 << bit) & ((1 << bits) - 1)));
+            assert_eq!(values.len(), 1 << reached);
+        }
+        assert!(toeplitz.ports_reach_all(7));
+        // The key whose hash is symmetric repeats itself, and so do the hashes of ports.
+        assert!(!Toeplitz::new(&[0; KEY]).unwrap().ports_reach_all(1));
+        assert!(!toeplitz.ports_reach_all(17));
     }
 
     #[test]

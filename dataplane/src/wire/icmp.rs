@@ -24,6 +24,7 @@ pub mod v4 {
 
 /// Message types of ICMPv6.
 pub mod v6 {
+    pub const DESTINATION_UNREACHABLE: u8 = 1;
     pub const ECHO_REQUEST: u8 = 128;
     pub const ECHO_REPLY: u8 = 129;
     pub const NEIGHBOR_SOLICITATION: u8 = 135;

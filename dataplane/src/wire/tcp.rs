@@ -61,6 +61,11 @@ impl<'a> Tcp<'a> {
     pub fn sequence(&self) -> u32 {
         u32::from_be_bytes(field(self.0, at::SEQUENCE))
     }
+
+    /// The next byte that the sender expects; means nothing without the flag ACK.
+    pub fn acknowledgment(&self) -> u32 {
+        u32::from_be_bytes(field(self.0, at::ACKNOWLEDGMENT))
+    }
 }
 
 #[cfg(test)]

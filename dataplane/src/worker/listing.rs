@@ -33,6 +33,8 @@ pub struct FlowRow {
     pub client: (IpAddr, u16),
     pub vip: (IpAddr, u16),
     pub backend: (IpAddr, u16),
+    /// What the backend sees in place of the client.
+    pub local: Option<(IpAddr, u16)>,
     pub backend_slot: u32,
     pub state: State,
     /// Milliseconds since the last packet, and after how many the connection is forgotten.
@@ -78,6 +80,7 @@ impl Listing {
             client: forward.source(),
             vip: forward.destination(),
             backend: to,
+            local: (!entry.one_way && reply.destination() != forward.source()).then(|| reply.destination()),
             backend_slot: entry.backend,
             state: entry.state,
             idle: now.wrapping_sub(entry.last_seen),

@@ -205,6 +205,10 @@ impl<Q: Queue> Worker<Q> {
                 Verdict::Consume => self.counters.consumed.add(1),
                 Verdict::Deliver => self.deliver(arrival, &packet),
                 Verdict::Drop(reason) => self.counters.dropped(reason),
+                Verdict::Refuse(reason) => {
+                    self.counters.dropped(reason);
+                    self.send(arrival.port, packet, true);
+                }
                 Verdict::Hold(slot) => {
                     let hop = self.pipeline.hop(slot);
                     if !self.hold.push(hop, arrival.now, packet) {

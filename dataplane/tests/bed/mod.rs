@@ -126,6 +126,9 @@ pub fn add_service(parts: &mut Parts, spec: &ServiceSpec) {
             timeouts: Timeouts::default(),
             removed: false,
         }));
+        let own = if address.is_ipv4() { "10.1.0.1" } else { "2001:db8:1::1" };
+        let locals = (spec.mode == Mode::FullNat).then(|| own.parse().unwrap());
+        parts.local_addresses.push(locals.into_iter().collect());
         candidates.push(Candidate { slot, address, port: port.unwrap_or(0), weight: backend.weight });
     }
     parts.services.push(Service {

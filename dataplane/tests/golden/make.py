@@ -16,6 +16,8 @@ BACKENDS = {4: "02:00:00:00:01:0b", 6: "02:00:00:00:01:11"}
 C4, V4, B4 = "198.51.100.7", "192.0.2.10", "10.1.0.11"
 C6, V6, B6 = "2001:db8:ffff::7", "2001:db8:a::10", "2001:db8:1::11"
 D4, D6 = "192.0.2.20", "2001:db8:a::20"  # dsr
+F4, F6 = "192.0.2.30", "2001:db8:a::30"  # full-nat
+L4, L6, LOCAL_PORT = "10.1.0.1", "2001:db8:1::1", 40001  # what backends see in place of the client
 
 
 def ip(version, src, dst, hops, **more):
@@ -76,6 +78,36 @@ for v, client, vip, backend in ((4, C4, V4, B4), (6, C6, V6, B6)):
         none = UDP(sport=40000, dport=53, chksum=0) / Raw(b"no checksum")
         udp += request(v, none, UDP(sport=40000, dport=5353, chksum=0) / Raw(b"no checksum"), *a)
     save(f"nat-udp-v{v}", udp)
+
+    # The source changes as well: address and port.
+    vip, local = (F4, L4) if v == 4 else (F6, L6)
+
+    def through(request_in, request_out, hops=64, **more):
+        return [Ether(dst=WAN, src=GATEWAY) / ip(v, client, vip, hops, **more) / request_in,
+                Ether(dst=BACKENDS[v], src=LAN) / ip(v, local, backend, hops - 1, **more) / request_out]
+
+    def back(answer_in, answer_out, hops=64, **more):
+        return [Ether(dst=LAN, src=BACKENDS[v]) / ip(v, backend, local, hops, **more) / answer_in,
+                Ether(dst=GATEWAY, src=WAN) / ip(v, vip, client, hops - 1, **more) / answer_out]
+
+    full = []
+    for flags, seq, ack, data, way, more in (
+        ("S", 100, 0, b"", through, {"options": OPTIONS}),
+        ("SA", 900, 101, b"", back, {"options": OPTIONS}),
+        ("PA", 101, 901, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", through, {}),
+        ("PA", 901, 128, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nodd", back, {}),
+        ("FA", 942, 128, b"", back, {}),
+        ("FA", 128, 943, b"", through, {}),
+        ("A", 943, 129, b"", back, {}),
+    ):
+        if way is through:
+            full += through(seg(40000, 80, flags, seq, ack, data, **more), seg(LOCAL_PORT, 8080, flags, seq, ack, data, **more))
+        else:
+            full += back(seg(8080, LOCAL_PORT, flags, seq, ack, data, **more), seg(80, 40000, flags, seq, ack, data, **more))
+    for data in (query, Raw(b""), Raw(b"x"), Raw(b"\xff" * 1400)):
+        full += through(UDP(sport=40000, dport=53) / data, UDP(sport=LOCAL_PORT, dport=5353) / data, hops=2, tos=0xB8)
+        full += back(UDP(sport=5353, dport=LOCAL_PORT) / data, UDP(sport=53, dport=40000) / data, hops=255, tos=0x03)
+    save(f"full-nat-v{v}", full)
 
     vip = D4 if v == 4 else D6
     dsr = []

@@ -2,7 +2,7 @@
 
 use super::duplicates;
 use crate::config::read::Reader;
-use crate::config::{Config, Size};
+use crate::config::{Config, Runtime, Size};
 
 /// Packet buffers of one port and the EAL itself do not fit in less.
 const MIN_MEMORY: Size = Size::from_mebibytes(64);
@@ -45,11 +45,24 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
         reader.error("runtime.max_connections", problem, format!("use 1 to {MAX_CONNECTIONS}"));
     }
     check_maglev(reader, runtime.maglev_table_size);
+    check_local_ports(reader, runtime);
     for (index, argument) in runtime.eal_args.iter().enumerate() {
         let path = format!("runtime.eal_args[{index}]");
         if argument.is_empty() || argument.contains('\0') {
             reader.error(&path, "the argument is empty or has a zero byte", "remove it");
         }
+    }
+}
+
+fn check_local_ports(reader: &mut Reader, runtime: &Runtime) {
+    let path = "runtime.local_ports";
+    let (ports, most) = (runtime.local_ports, Runtime::DEFAULT_LOCAL_PORTS.last());
+    if ports.last() > most {
+        let problem = format!("health checks speak from ports above {most}");
+        reader.error(path, problem, format!("end at {most}, as in \"{}\"", Runtime::DEFAULT_LOCAL_PORTS));
+    } else if usize::from(ports.count()) < runtime.workers.len() {
+        let problem = format!("{} ports are too few for {} workers", ports.count(), runtime.workers.len());
+        reader.error(path, problem, format!("use more, as in \"{}\"", Runtime::DEFAULT_LOCAL_PORTS));
     }
 }
 

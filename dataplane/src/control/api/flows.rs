@@ -103,6 +103,7 @@ fn flow(balancer: &Balancer, worker: u16, row: &FlowRow) -> Flow {
         client: endpoint(row.client),
         vip: endpoint(row.vip),
         backend: endpoint(row.backend),
+        local: row.local.map(endpoint),
         state: state(row.state),
         worker,
         // Tables do not keep when a connection began; it is at least as old as its last packet.
