@@ -16,10 +16,22 @@ conf_two_workers() {
   {
     conf_service nat4 "$NAT_VIP4" 80 tcp nat round-robin $(conf_backends 4 8080)
     conf_service nat6 "$NAT_VIP6" 80 tcp nat round-robin $(conf_backends 6 8080)
+    conf_service full4 "$NAT_VIP4" 81 tcp full-nat round-robin $(conf_backends 4 8080)
+    conf_service full6 "$NAT_VIP6" 81 tcp full-nat round-robin $(conf_backends 6 8080)
   }
 }
 
-connections() { in_ns client timeout 120 python3 "$NET_DIR/connections.py" "$1" 80 "$2" 100; }
+connections() { in_ns client timeout 120 python3 "$NET_DIR/connections.py" "$1" "$2" "$3" 100; }
+
+# The backends saw the balancer's own address, and nobody else's.
+seen_by_backends() {
+  local b others
+  for b in "${BACKENDS[@]}"; do
+    others=$(in_ns "$b" ss -Htan state time-wait "sport = :8080" | awk '{ print $4 }' | grep -cv '^10\.1\.0\.1:' || true)
+    echo "$b: $others connections from elsewhere"
+    [[ $others == 0 ]] || return 1
+  done
+}
 
 # Both workers own connections, whoever receives.
 both_own() {
@@ -40,7 +52,7 @@ handed() {
 # drops_nothing: no packet of a connection was lost on the way, not even between workers.
 drops_nothing() {
   local drops
-  drops=$(stat_of "{k: v for k, v in s['drops'].items() if v and k in ('handoff_full', 'tx_full', 'no_connection', 'no_service', 'reply_conflict')}")
+  drops=$(stat_of "{k: v for k, v in s['drops'].items() if v and k in ('handoff_full', 'tx_full', 'no_connection', 'no_service', 'reply_conflict', 'local_ports_exhausted')}")
   echo "drops: $drops"
   [[ $drops == '{}' ]]
 }
@@ -60,8 +72,11 @@ two_workers() {
 
 # through LEAST MOST: the connections, and what must hold afterwards.
 through() {
-  check "$COUNT connections by nat, IPv4: none broken" connections "$NAT_VIP4" "$COUNT"
-  check '1000 connections by nat, IPv6: none broken' connections "$NAT_VIP6" 1000
+  check "$COUNT connections by full-nat, IPv4: none broken" connections "$NAT_VIP4" 81 "$COUNT"
+  check 'the backends saw the address of the balancer alone' seen_by_backends
+  check '1000 connections by full-nat, IPv6: none broken' connections "$NAT_VIP6" 81 1000
+  check "$COUNT connections by nat, IPv4: none broken" connections "$NAT_VIP4" 80 "$COUNT"
+  check '1000 connections by nat, IPv6: none broken' connections "$NAT_VIP6" 80 1000
   check 'both workers own connections' both_own
   check "$1 to $2 % of the packets were handed over" handed "$1" "$2"
   check 'nothing was lost between workers' drops_nothing
@@ -86,24 +101,25 @@ scene 'two queues, spread by the kernel: hand-off forced'
 bed_up two-arm
 two_workers 'net_af_packet0,iface=wan,qpairs=2' 'net_af_packet1,iface=lan,qpairs=2' software
 check 'two queues each way' ports_say 'queues: 2 of 2 rx .* 2 of 2 tx'
-through 20 80
+through 35 80
 bed_down
 
 scene 'one queue a port'
 bed_up two-arm
 two_workers 'net_af_packet0,iface=wan' 'net_af_packet1,iface=lan' auto
 check 'one queue each way' ports_say 'queues: 1 of 1 rx .* 1 of 1 tx'
-through 20 80
+through 35 80
 bed_down
 
-# A tap sends packets of a flow to the queue that the flow was last sent from: after its first packet it arrives right.
+# A tap sends packets of a flow to the queue that the flow was last sent from, as far as its table of flows reaches (4,096):
+# after the first packet they arrive right.
 scene 'two queues, spread by who sent last: hand-off avoided'
 bed_up two-arm
 ns_ip lb link del wan
 ns_ip lb link del lan
 two_workers 'net_tap0,iface=wan,mac=02:00:00:00:aa:01' 'net_tap1,iface=lan,mac=02:00:00:00:aa:02' auto
 check 'the taps are where they belong' taps_move
-through 0 15
+through 0 35
 bed_down
 
 test_end
