@@ -57,7 +57,14 @@ all_up() { wait_until 20 every_backend_is_up || { ctl backend; return 1; }; }
 # nginx_pid BACKEND: of its worker, the one that answers.
 nginx_pid() { pgrep -P "$(cat "$RUN_DIR/nginx-$1/nginx.pid")"; }
 
-nginx_kill() { kill -KILL "$(cat "$RUN_DIR/nginx-$1/nginx.pid")" "$(nginx_pid "$1")"; }
+# nginx_kill BACKEND: as a crash would; a shell reports the death of its child.
+nginx_kill() {
+  local master worker
+  master=$(cat "$RUN_DIR/nginx-$1/nginx.pid") worker=$(nginx_pid "$1")
+  # The master first: it would replace the worker.
+  kill -KILL "$master" "$worker"
+  { wait "$master" || true; } 2>/dev/null
+}
 
 # without B VIP: 120 new connections, all served, none by B.
 without() {
@@ -66,6 +73,30 @@ without() {
   http_requests client "$(url "$2")" 120 "$out"
   echo "$(http_failed "$out" 120) failed; $(http_spread "$out")"
   [[ $(http_failed "$out" 120) == 0 ]] && ! grep -q "^$1 " "$out"
+}
+
+# slow_start_weight LOW HIGH: what b1 has of its weight.
+slow_start_weight() {
+  local got
+  got=$(ctl -o json backend list nat4 | python3 -c 'import json, sys; print(json.load(sys.stdin)[0].get("slow_start_weight", 100))')
+  echo "weight $got"
+  ((got >= $1 && got <= $2))
+}
+
+# share B LOW HIGH: B gets between LOW and HIGH of 400 new connections.
+share() {
+  local out=$RUN_DIR/share.out n
+  : >"$out"
+  http_requests client "$(url "$NAT_VIP4")" 400 "$out"
+  n=$(grep -c "^$1 " "$out" || true)
+  echo "$(http_failed "$out" 400) failed; $(http_spread "$out")"
+  [[ $(http_failed "$out" 400) == 0 ]] && ((n >= $2 && n <= $3))
+}
+
+# panics SERVICE: it uses backends that are down, in the list and among the notices.
+panics() {
+  ctl -o json service "$1" | python3 -c 'import json, sys; sys.exit(not json.load(sys.stdin)["panic"])' &&
+    ctl status | grep "service \"$1\": 0 of 3 backends are up"
 }
 
 # probes_ask B WHAT: what arrives at B matches a filter of tcpdump, within a few checks.
@@ -145,6 +176,37 @@ address b3 eth0 "$(backend6 b3)/64"
 route b3 default via 10.1.0.1
 route b3 ::/0 via 2001:db8:b::1
 check 'it comes back' becomes nat4 "$(backend4 b3):8080" up
+
+scene 'what clients see, where checks are rare'
+conf_checked | sed '0,/interval = "200ms"/s//interval = "60s"/; 0,/^mode = "nat"/s//mode = "nat"\nslow_start = "20s"/' >"$LB_CONFIG"
+check 'a reload with a check a minute' ctl config apply "$LB_CONFIG"
+sleep 0.5
+traffic_start "$(url "$NAT_VIP4")"
+nginx_kill b1
+check 'resets count against a backend' becomes nat4 "$b1" 'down (*)'
+check 'new connections go elsewhere' without b1 "$NAT_VIP4"
+traffic_stop
+check 'it cost some requests' few_failed 500
+
+scene 'slow start'
+nginx_start b1
+conf_checked | sed '0,/^mode = "nat"/s//mode = "nat"\nslow_start = "20s"/' >"$LB_CONFIG"
+check 'a reload with the usual check' ctl config apply "$LB_CONFIG"
+check 'the backend comes back' becomes nat4 "$b1" up
+check 'with little of its weight' slow_start_weight 5 30
+check 'and gets little' share b1 1 40
+check 'in time it gets more' wait_until 30 slow_start_weight 50 100
+conf_checked >"$LB_CONFIG"
+check 'without slow start it has its weight at once' ctl config apply "$LB_CONFIG"
+check 'and its share' share b1 70 200
+
+scene 'nobody is up'
+for b in "${BACKENDS[@]}"; do nginx_kill "$b"; done
+for b in "${BACKENDS[@]}"; do check "$b is down" becomes nat4 "$(backend4 "$b"):8080" 'down (connection refused)'; done
+check 'all are used, and that is said' panics nat4
+for b in "${BACKENDS[@]}"; do nginx_start "$b"; done
+for b in "${BACKENDS[@]}"; do check "$b comes back" becomes nat4 "$(backend4 "$b"):8080" up; done
+check 'all is well' http_all "$(url "$NAT_VIP4")" 90
 
 scene 'a port without a server'
 kill -KILL "$UDP_B1"
