@@ -14,6 +14,7 @@ pub mod scheduler;
 pub mod service;
 pub mod snapshot;
 pub mod steering;
+pub mod tunnel;
 pub mod verdict;
 pub mod wire;
 pub mod worker;

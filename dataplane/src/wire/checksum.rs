@@ -23,6 +23,12 @@ impl Sum {
         Self(self.0 + u64::from(u16::from_be(fold(sum))))
     }
 
+    /// Adds what another sum holds, which began at an even offset.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 + u64::from(fold(other.0)))
+    }
+
     /// Adds one 16-bit word.
     #[must_use]
     pub fn word(self, word: u16) -> Self {

@@ -9,7 +9,10 @@ pub const LEN: usize = 20;
 
 /// Offsets from the start of the header.
 pub mod at {
+    /// Differentiated services code point and explicit congestion notification (RFC 2474, RFC 3168).
+    pub const TOS: usize = 1;
     pub const TOTAL_LENGTH: usize = 2;
+    pub const IDENTIFICATION: usize = 4;
     pub const FRAGMENT: usize = 6;
     pub const TTL: usize = 8;
     pub const PROTOCOL: usize = 9;
@@ -95,6 +98,18 @@ pub fn checksum_ok(header: &[u8]) -> bool {
     Sum::default().bytes(header).checksum() == 0
 }
 
+/// Makes the checksum of a header (with its options) right.
+#[inline(always)]
+pub fn seal(header: &mut [u8]) {
+    if let Some(field) = header.get_mut(at::CHECKSUM..at::SOURCE) {
+        field.fill(0);
+    }
+    let checksum = Sum::default().bytes(header).checksum();
+    if let Some(field) = header.get_mut(at::CHECKSUM..at::SOURCE) {
+        field.copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
 /// Writes a header without options, of a packet of `total_len` bytes, with its checksum.
 pub fn emit(
     bytes: &mut [u8],
@@ -112,8 +127,7 @@ pub fn emit(
     header[at::PROTOCOL] = protocol;
     header[at::SOURCE..at::DESTINATION].copy_from_slice(&source.octets());
     header[at::DESTINATION..].copy_from_slice(&destination.octets());
-    let checksum = Sum::default().bytes(header).checksum();
-    header[at::CHECKSUM..at::SOURCE].copy_from_slice(&checksum.to_be_bytes());
+    seal(header);
     Ok(())
 }
 

@@ -1,0 +1,186 @@
+//! Tunnels to backends: a packet travels, as it is, behind a header of the balancer's own.
+//!
+//! A tunnel is a file here that says what stands between the outer IP header and the inner packet, and a line in
+//! [`layer`]. All that can be known beforehand is put together on the control thread; for each packet only lengths,
+//! checksums, the traffic class and what spreads flows are filled in.
+
+mod gre;
+mod gue;
+mod inner;
+mod ipip;
+
+pub use inner::Inner;
+
+use crate::packet::Packet;
+use crate::rewrite::L3;
+use crate::wire::ethernet::ethertype;
+use crate::wire::{ipv4, ipv6, protocol};
+use arrayvec::ArrayVec;
+use ctl::config::Tunnel;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Hop limit of what the balancer itself sends (RFC 1700's default). The inner packet's is not copied: the tunnel is
+/// one hop to it (RFC 2003 section 3.1).
+const HOP_LIMIT: u8 = 64;
+/// Don't Fragment, with an identification of zero: an atomic datagram (RFC 6864 section 4.1).
+const DONT_FRAGMENT: [u8; 4] = [0, 0, 0x40, 0];
+/// Longest [`Layer::header`]: UDP and GUE.
+const MAX_LAYER: usize = 12;
+/// EtherType, outer IP header, layer.
+const MAX_TEMPLATE: usize = 2 + ipv6::LEN + MAX_LAYER;
+/// Where in a frame the template goes: behind the hardware addresses.
+const TEMPLATE_AT: usize = L3 - 2;
+/// Most outer source addresses of one tunnel.
+pub const MAX_SOURCES: usize = 256;
+
+/// What one kind of tunnel puts between the outer IP header and the inner packet.
+struct Layer {
+    /// Protocol number in the outer IP header.
+    protocol: u8,
+    /// Up to the inner packet, as far as it is the same for all packets.
+    header: ArrayVec<u8, MAX_LAYER>,
+}
+
+/// The registered tunnels.
+fn layer(spec: &Spec<'_>) -> Option<Layer> {
+    match spec.tunnel {
+        Tunnel::None => None,
+        Tunnel::Ipip => Some(ipip::layer(spec.inner_v6)),
+        Tunnel::Gue => Some(gue::layer(spec.inner_v6, spec.gue)),
+        Tunnel::Gre => Some(gre::layer(spec.inner_v6)),
+    }
+}
+
+/// Where the inner packet begins behind an outer IP header of protocol `number`; `None` if that is no tunnel's, or too
+/// little of it is there. `payload` is what follows the outer IP header, perhaps cut short.
+pub fn inner_offset(number: u8, payload: &[u8]) -> Option<usize> {
+    match number {
+        protocol::IPV4 | protocol::IPV6 => Some(0),
+        protocol::UDP => gue::inner_offset(payload),
+        protocol::GRE => gre::inner_offset(payload),
+        _ => None,
+    }
+}
+
+/// How GUE is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GueForm {
+    /// UDP port of the backends.
+    pub port: u16,
+    /// Variant 1, IP directly behind UDP; otherwise variant 0, with a header between.
+    pub direct: bool,
+}
+
+/// What an [`Encapsulation`] is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec<'a> {
+    pub tunnel: Tunnel,
+    pub gue: GueForm,
+    /// The family of the service's packets.
+    pub inner_v6: bool,
+    pub backend: IpAddr,
+    /// Outer source addresses; those of the backend's family count.
+    pub sources: &'a [IpAddr],
+}
+
+/// The way into a tunnel to one backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encapsulation {
+    template: [u8; MAX_TEMPLATE],
+    /// Bytes of the template in use.
+    len: u8,
+    /// Outer family.
+    v6: bool,
+    udp: bool,
+    /// Outer source addresses, at least one, as they stand in the header. Which one a flow uses follows from its hash, so
+    /// that the backend's receive-side scaling tells flows apart.
+    sources: Arc<[IpAddr]>,
+}
+
+/// Why a packet could not be encapsulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No room in front of the packet.
+    Headroom,
+    /// The headers that would have to be read are not in the first segment.
+    Truncated,
+}
+
+impl Encapsulation {
+    /// `None` without a tunnel, or without a source address of the backend's family.
+    pub fn new(spec: Spec<'_>) -> Option<Self> {
+        let v6 = spec.backend.is_ipv6();
+        let sources: Arc<[IpAddr]> =
+            spec.sources.iter().copied().filter(|source| source.is_ipv6() == v6).take(MAX_SOURCES).collect();
+        let layer = layer(&spec)?;
+        let mut template = [0; MAX_TEMPLATE];
+        let ethertype = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
+        template[..2].copy_from_slice(&ethertype.to_be_bytes());
+        let outer = &mut template[2..];
+        let outer_len = match (spec.backend, *sources.first()?) {
+            (IpAddr::V4(to), IpAddr::V4(from)) => {
+                ipv4::emit(outer, from, to, layer.protocol, HOP_LIMIT, 0).ok()?;
+                outer[ipv4::at::IDENTIFICATION..ipv4::at::TTL].copy_from_slice(&DONT_FRAGMENT);
+                ipv4::LEN
+            }
+            (IpAddr::V6(to), IpAddr::V6(from)) => {
+                ipv6::emit(outer, from, to, layer.protocol, HOP_LIMIT, 0).ok()?;
+                ipv6::LEN
+            }
+            _ => return None,
+        };
+        let len = 2 + outer_len + layer.header.len();
+        template[2 + outer_len..len].copy_from_slice(&layer.header);
+        Some(Self { template, len: len as u8, v6, udp: layer.protocol == protocol::UDP, sources })
+    }
+
+    /// Bytes that a packet grows by.
+    pub fn overhead(&self) -> usize {
+        usize::from(self.len) - 2
+    }
+
+    /// Outer source addresses.
+    pub fn sources(&self) -> &[IpAddr] {
+        &self.sources
+    }
+
+    /// Puts the headers in front of the packet in a frame. The hardware addresses are left to be written. `hash` is the
+    /// flow's: packets of one flow look alike from outside.
+    pub fn apply<P: Packet>(&self, packet: &mut P, hash: u64) -> Result<(), Failure> {
+        let inner = Inner::parse(packet.data().get(L3..).unwrap_or_default()).ok_or(Failure::Truncated)?;
+        // What the link padded a short frame with stays behind. A frame in several segments is too long for padding.
+        let _ = packet.set_len(L3 + inner.total_len);
+        let tunnel = self.overhead();
+        let frame = packet.prepend(tunnel).ok_or(Failure::Headroom)?;
+        let (head, body) = frame.split_at_mut_checked(L3 + tunnel).ok_or(Failure::Truncated)?;
+        head[TEMPLATE_AT..].copy_from_slice(&self.template[..usize::from(self.len)]);
+        let total = tunnel + inner.total_len;
+        // Independent bits: 32 choose the source address, others the UDP source port and the flow label.
+        let source = self.sources[((hash >> 32) * self.sources.len() as u64 >> 32) as usize];
+        let (outer, layer) = head[L3..].split_at_mut(if self.v6 { ipv6::LEN } else { ipv4::LEN });
+        match source {
+            IpAddr::V4(source) => {
+                outer[ipv4::at::TOS] = inner.traffic_class;
+                outer[ipv4::at::TOTAL_LENGTH..][..2].copy_from_slice(&(total as u16).to_be_bytes());
+                outer[ipv4::at::SOURCE..][..4].copy_from_slice(&source.octets());
+                ipv4::seal(outer);
+            }
+            IpAddr::V6(source) => {
+                // RFC 6438 section 3: the flow label tells flows of a tunnel apart for ECMP.
+                let first = 6 << 28 | u32::from(inner.traffic_class) << 20 | (hash >> 12) as u32 & 0xf_ffff;
+                outer[..4].copy_from_slice(&first.to_be_bytes());
+                let payload = total - ipv6::LEN;
+                outer[ipv6::at::PAYLOAD_LENGTH..][..2].copy_from_slice(&(payload as u16).to_be_bytes());
+                outer[ipv6::at::SOURCE..][..16].copy_from_slice(&source.octets());
+            }
+        }
+        if self.udp {
+            gue::finish(outer, layer, body, &inner, hash).ok_or(Failure::Truncated)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
