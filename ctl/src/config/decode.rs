@@ -30,6 +30,9 @@ const SERVICE: &[&str] = &[
     "protocol",
     "mode",
     "tunnel",
+    "tunnel_sources",
+    "gue_port",
+    "gue_variant",
     "local_addresses",
     "scheduler",
     "affinity",
@@ -144,6 +147,9 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
     let protocol = reader.required(table, "protocol", "\"tcp\" or \"udp\"");
     let mode = reader.required(table, "mode", "\"nat\", \"full-nat\" or \"dsr\"");
     let tunnel = reader.or(table, "tunnel", Service::default_tunnel());
+    let tunnel_sources = reader.list(table, "tunnel_sources");
+    let gue_port = reader.maybe(table, "gue_port");
+    let gue_variant = reader.maybe(table, "gue_variant");
     let local_addresses = reader.list(table, "local_addresses");
     let scheduler = reader.or(table, "scheduler", Service::default_scheduler());
     let affinity = reader.or(table, "affinity", Service::default_affinity());
@@ -162,6 +168,9 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
         protocol,
         mode: mode?,
         tunnel: tunnel?,
+        tunnel_sources: tunnel_sources?.unwrap_or_default(),
+        gue_port: gue_port?,
+        gue_variant: gue_variant?,
         local_addresses: local_addresses?.unwrap_or_default(),
         scheduler: scheduler?,
         affinity: affinity?,

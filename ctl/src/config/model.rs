@@ -147,6 +147,16 @@ pub struct Service {
     /// With `dsr`: how backends are reached.
     #[serde(default = "Service::default_tunnel")]
     pub tunnel: Tunnel,
+    /// With a tunnel: outer source addresses, one by flow, so that backends spread what arrives over their queues. For a
+    /// backend of a family that is not among them, and when empty: the address of the port that leads there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnel_sources: Vec<Prefix>,
+    /// With `gue`: the UDP port of the backends; `None`: [`Service::DEFAULT_GUE_PORT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gue_port: Option<u16>,
+    /// With `gue`: 1, IP directly behind UDP, or 0, with a header of four bytes between. `None`: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gue_variant: Option<u8>,
     /// With `full-nat`: source addresses towards backends. Empty: those of the port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub local_addresses: Vec<IpAddr>,
@@ -168,6 +178,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Registered with IANA for "gue".
+    pub const DEFAULT_GUE_PORT: u16 = 6080;
+    /// Most addresses in `tunnel_sources`.
+    pub const MAX_TUNNEL_SOURCES: usize = 256;
+
     pub(crate) const fn default_tunnel() -> Tunnel {
         Tunnel::None
     }

@@ -299,6 +299,45 @@ fn keys_that_need_another_mode() {
 }
 
 #[test]
+fn tunnels_have_keys_of_their_own() {
+    let dsr =
+        |keys: &str| BASE.replace("mode = \"nat\"", &format!("mode = \"dsr\"\n{keys}")).replace(":8080", "");
+    let at = |key: &str| format!("service.{key}");
+    for (keys, key, problem, remedy) in [
+        ("tunnel_sources = [\"10.0.0.9\"] #!", "tunnel_sources", "without a tunnel", "set tunnel"),
+        ("gue_port = 6080 #!", "gue_port", "no meaning with tunnel = \"none\"", "use tunnel = \"gue\""),
+        (
+            "tunnel = \"gre\"\ngue_variant = 0 #!",
+            "gue_variant",
+            "no meaning with tunnel = \"gre\"",
+            "\"gue\"",
+        ),
+        ("tunnel = \"gue\"\ngue_variant = 2 #!", "gue_variant", "no variant 2", "0 for a header"),
+        ("tunnel = \"gue\"\ngue_port = 0 #!", "gue_port", "0 is no port", "usually 6080"),
+        ("tunnel = \"gre\"\ntunnel_sources = [\"127.0.0.1\"] #!", "tunnel_sources", "loopback", "belong to"),
+        (
+            "tunnel = \"gre\"\ntunnel_sources = [\"192.0.2.10\"] #!",
+            "tunnel_sources",
+            "overlaps the VIP",
+            "their own",
+        ),
+        (
+            "tunnel = \"gre\"\ntunnel_sources = [\"10.9.0.0/23\"] #!",
+            "tunnel_sources",
+            "512 tunnel sources",
+            "at most 256",
+        ),
+    ] {
+        wrong_text(&dsr(keys), &at(key), problem, remedy);
+    }
+    // Either family over either, and far away.
+    let config = parse(
+        &dsr("tunnel = \"ipip\"\ntunnel_sources = [\"10.0.0.64/30\"]").replace("10.0.0.11", "2001:db8::9"),
+    );
+    assert_eq!(config.services[0].tunnel_sources[0].count(), 4);
+}
+
+#[test]
 fn services_that_overlap_name_both() {
     wrong_end(
         &second("b", "192.0.2.10", "80"),

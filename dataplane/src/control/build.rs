@@ -20,7 +20,7 @@ use std::sync::Arc;
 const SUPPORTED: Supported = Supported {
     protocols: Protocol::ALL,
     modes: Mode::ALL,
-    tunnels: &[Tunnel::None],
+    tunnels: Tunnel::ALL,
     schedulers: &[Scheduler::Maglev, Scheduler::RoundRobin],
     affinities: Affinity::ALL,
     health_types: HealthType::ALL,

@@ -100,6 +100,19 @@ impl Prefix {
         self.address.is_ipv6()
     }
 
+    /// How many addresses there are; for all of IPv6 one less.
+    pub fn count(self) -> u128 {
+        1u128.checked_shl(u32::from(width(self.address) - self.length)).unwrap_or(u128::MAX)
+    }
+
+    /// Every address, the first one first.
+    pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
+        (0..self.count()).map(move |n| match self.address {
+            IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() + n as u32)),
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() + n)),
+        })
+    }
+
     /// Whether `address` lies inside. Addresses of the other family never do.
     pub fn contains(self, address: IpAddr) -> bool {
         self.is_ipv6() == address.is_ipv6() && network(address, self.length) == self.address
@@ -289,6 +302,18 @@ mod tests {
         assert!(!prefix("10.1.0.0/16").covers(prefix("10.0.0.0/8")));
         assert!(!prefix("0.0.0.0/0").contains("::".parse().unwrap()));
         assert!(prefix("::/0").contains("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn prefixes_list_their_addresses() {
+        let all = |text: &str| {
+            let prefix = text.parse::<Prefix>().unwrap();
+            (prefix.count(), prefix.addresses().take(3).map(|a| a.to_string()).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(all("10.0.0.64/31"), (2, "10.0.0.64 10.0.0.65".into()));
+        assert_eq!(all("2001:db8::5"), (1, "2001:db8::5".into()));
+        assert_eq!(all("0.0.0.0/0"), (1 << 32, "0.0.0.0 0.0.0.1 0.0.0.2".into()));
+        assert_eq!(all("::/0").0, u128::MAX);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod network;
 mod overlap;
 mod runtime;
 mod service;
+mod tunnel;
 mod warnings;
 
 use super::Config;
@@ -26,6 +27,7 @@ pub(super) fn validate(reader: &mut Reader, decoded: &Decoded) {
     for (index, service) in config.services.iter().enumerate() {
         service::check(reader, index, service);
     }
+    tunnel::check(reader, config);
     service::check_names(reader, config);
     overlap::check(reader, config);
 }

@@ -19,11 +19,6 @@ pub(super) fn check(reader: &mut Reader, index: usize, service: &Service) {
         let problem = format!("{} is or begins with {what}", service.vip);
         reader.error(&format!("{path}.vip"), problem, "use an address that clients can reach");
     }
-    if service.tunnel != Tunnel::None && service.mode != Mode::Dsr {
-        let problem =
-            format!("tunnel = \"{}\" has no meaning with mode = \"{}\"", service.tunnel, service.mode);
-        reader.error(&format!("{path}.tunnel"), problem, "remove it, or use mode = \"dsr\"");
-    }
     check_local_addresses(reader, &path, service);
     check_times(reader, &path, service);
     if service.backends.len() > MAX_BACKENDS {
@@ -122,7 +117,9 @@ fn check_backend(reader: &mut Reader, path: &str, service: &Service, backend: &B
         reader.error(&path, format!("{} is {what}", address.ip), "use the address of a server");
         return;
     }
-    if address.ip.is_ipv6() != service.vip.is_ipv6() && service.mode != Mode::FullNat {
+    // A tunnel carries either family over either.
+    let tunnelled = service.mode == Mode::Dsr && service.tunnel != Tunnel::None;
+    if address.ip.is_ipv6() != service.vip.is_ipv6() && service.mode != Mode::FullNat && !tunnelled {
         let family = if service.vip.is_ipv6() { "an IPv6" } else { "an IPv4" };
         let problem = format!("{} and the VIP {} are of different families", address.ip, service.vip);
         let remedy = format!("use {family} address; {} keeps the family of a packet for now", service.mode);
