@@ -13,6 +13,9 @@ pub trait Rewrite: FlowKey {
     /// Takes one hop from the limit. The caller has made sure that there is one.
     fn decrement_hop_limit(frame: &mut [u8]);
 
+    /// Length of the packet in a frame by its header, in bytes; what the link padded it with does not count.
+    fn total_len(frame: &[u8]) -> usize;
+
     /// Puts the flow `to` into the headers and takes one hop from the limit. `l4` is the offset of the transport header
     /// from the start of the frame; the deltas are those of [`deltas`].
     fn rewrite(frame: &mut [u8], l4: usize, to: &Self, header: Delta, transport: Delta);
@@ -67,6 +70,11 @@ fn transport(frame: &mut [u8], l4: usize, ports: [u8; 4], protocol: u8, delta: D
 impl Rewrite for V4Key {
     const HOP_DELTA: Delta = Delta::HOP;
 
+    fn total_len(frame: &[u8]) -> usize {
+        let field = frame.get(L3 + ipv4::at::TOTAL_LENGTH..).and_then(|rest| rest.first_chunk());
+        field.map_or(0, |&field| usize::from(u16::from_be_bytes(field)))
+    }
+
     #[inline(always)]
     fn decrement_hop_limit(frame: &mut [u8]) {
         let Some(ip) = frame.get_mut(L3..).and_then(|rest| rest.first_chunk_mut::<{ ipv4::LEN }>()) else {
@@ -93,6 +101,11 @@ impl Rewrite for V4Key {
 impl Rewrite for V6Key {
     // No checksum in the header, so no change to it either.
     const HOP_DELTA: Delta = Delta(0);
+
+    fn total_len(frame: &[u8]) -> usize {
+        let field = frame.get(L3 + ipv6::at::PAYLOAD_LENGTH..).and_then(|rest| rest.first_chunk());
+        field.map_or(0, |&field| ipv6::LEN + usize::from(u16::from_be_bytes(field)))
+    }
 
     #[inline(always)]
     fn decrement_hop_limit(frame: &mut [u8]) {

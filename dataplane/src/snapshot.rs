@@ -6,6 +6,7 @@
 use crate::conn::Timeouts;
 use crate::route::{NextHop, PortId, Route, RouteTable};
 use crate::service::{FastMap, Service, ServiceTable};
+use crate::tunnel::{self, Encapsulation};
 use crate::wire::ethernet::Mac;
 use ctl::config::{InterfaceAddress, Prefix};
 use std::net::{IpAddr, Ipv6Addr};
@@ -19,6 +20,8 @@ pub struct Snapshot {
     services: Vec<Service>,
     table: ServiceTable,
     backends: Vec<Option<Backend>>,
+    /// By slot of the backend; shorter if the last ones have none.
+    tunnels: Vec<Option<Encapsulation>>,
     ports: Vec<Port>,
     routes: RouteTable,
     locals: FastMap<IpAddr, PortId>,
@@ -64,6 +67,8 @@ pub struct Parts {
     pub services: Vec<Service>,
     /// By slot.
     pub backends: Vec<Option<Backend>>,
+    /// Tunnels to backends, by slot; shorter if the last ones have none.
+    pub tunnels: Vec<Option<Arc<tunnel::Options>>>,
     pub ports: Vec<Port>,
     /// Beside those that follow from the ports' addresses.
     pub routes: Vec<(Prefix, IpAddr)>,
@@ -76,7 +81,7 @@ const NO_PORT: PortId = PortId::MAX;
 
 impl Snapshot {
     pub fn new(parts: Parts) -> Self {
-        let Parts { generation, services, backends, ports, routes, local_addresses } = parts;
+        let Parts { generation, services, backends, tunnels, ports, routes, local_addresses } = parts;
         let mut locals = FastMap::default();
         let mut list = Vec::new();
         for (id, port) in ports.iter().enumerate() {
@@ -97,13 +102,27 @@ impl Snapshot {
             let link = on_link.on_link(address).unwrap_or(NO_PORT);
             locals.entry(address).or_insert(link);
         }
+        let routes = RouteTable::new(list);
+        let mut ways = Vec::with_capacity(tunnels.len());
+        for (options, backend) in tunnels.iter().zip(&backends) {
+            ways.push(options.as_ref().zip(backend.as_ref()).and_then(|(options, backend)| {
+                Encapsulation::new(options, backend.address, own_towards(&routes, &ports, backend.address))
+            }));
+        }
+        // Routers complain about what comes from these addresses to these addresses.
+        for source in tunnels.iter().flatten().flat_map(|options| options.sources()) {
+            if let Some(port) = on_link.on_link(source) {
+                locals.entry(source).or_insert(port);
+            }
+        }
         Self {
             generation,
             table: ServiceTable::new(&services),
             services,
             backends,
+            tunnels: ways,
             ports,
-            routes: RouteTable::new(list),
+            routes,
             locals,
             local_addresses,
         }
@@ -126,6 +145,11 @@ impl Snapshot {
     /// By slot.
     pub fn backends(&self) -> &[Option<Backend>] {
         &self.backends
+    }
+
+    /// The tunnel to the backend in `slot`, if there is one.
+    pub fn tunnel(&self, slot: u32) -> Option<&Encapsulation> {
+        self.tunnels.get(slot as usize)?.as_ref()
     }
 
     pub fn ports(&self) -> &[Port] {
@@ -167,4 +191,13 @@ impl Snapshot {
     pub fn is_local(&self, address: IpAddr) -> bool {
         self.locals.contains_key(&address) || self.table.is_vip(address)
     }
+}
+
+/// The balancer's own address for packets to `destination`: of the port that leads there, on the next hop's subnet.
+fn own_towards(routes: &RouteTable, ports: &[Port], destination: IpAddr) -> Option<IpAddr> {
+    let hop = routes.resolve(destination)?;
+    let addresses = &ports.get(usize::from(hop.port))?.addresses;
+    let near = addresses.iter().find(|own| own.subnet().contains(hop.address));
+    let any = || addresses.iter().find(|own| own.address().is_ipv6() == destination.is_ipv6());
+    near.or_else(any).map(|own| own.address())
 }

@@ -114,6 +114,8 @@ drop_reasons! {
     NeighborQueueFull = "neighbor_queue_full",
     /// Larger than the MTU of the port that it would leave by.
     MtuExceeded = "mtu_exceeded",
+    /// No room in the packet's buffer for the headers of the tunnel.
+    NoHeadroom = "no_headroom",
     /// The port's transmit ring was full.
     TxFull = "tx_full",
     /// The ring to the worker that owns the connection, or that has a queue to send it, was full.

@@ -8,6 +8,7 @@ use crate::route::NextHop;
 use crate::scheduler::{self, MaglevParameters};
 use crate::service;
 use crate::snapshot::{Backend, Parts, Port, Snapshot};
+use crate::tunnel::{self, GueForm};
 use crate::wire::ethernet::Mac;
 use ctl::config::{
     Affinity, Config, ConfigError, ConfigWarning, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel,
@@ -123,10 +124,14 @@ pub(super) fn snapshot(
 ) -> Snapshot {
     let parameters = maglev(config);
     let mut backends: Vec<Option<Backend>> = vec![None; model.slots.len()];
+    let mut tunnels = vec![None; model.slots.len()];
     let mut services = Vec::with_capacity(model.services.len());
     for (index, service) in model.services.iter_mut().enumerate() {
         let timeouts = timeouts(service.config.timeouts);
+        let tunnel = tunnel(&service.config);
         for backend in &service.backends {
+            model.slots.set_tunnel(backend.slot, tunnel.clone());
+            tunnels[backend.slot as usize].clone_from(&tunnel);
             backends[backend.slot as usize] = Some(Backend {
                 address: backend.config.address.ip,
                 port: backend.config.address.port,
@@ -147,6 +152,7 @@ pub(super) fn snapshot(
         });
     }
     for (slot, owner) in model.slots.retired() {
+        tunnels[slot as usize].clone_from(&owner.tunnel);
         backends[slot as usize] = Some(Backend {
             address: owner.address.ip,
             port: owner.address.port,
@@ -163,7 +169,23 @@ pub(super) fn snapshot(
         .collect();
     let routes = config.routes.iter().map(|route| (route.to, route.via)).collect();
     let local_addresses = locals::by_slot(model, config, former);
-    Snapshot::new(Parts { generation, services, backends, ports, routes, local_addresses })
+    Snapshot::new(Parts { generation, services, backends, tunnels, ports, routes, local_addresses })
+}
+
+/// The tunnel of a service.
+fn tunnel(config: &ctl::config::Service) -> Option<Arc<tunnel::Options>> {
+    let gue = GueForm {
+        port: config.gue_port.unwrap_or(ctl::config::Service::DEFAULT_GUE_PORT),
+        direct: config.gue_variant != Some(0),
+    };
+    let sources: Vec<_> = config
+        .tunnel_sources
+        .iter()
+        .flat_map(|prefix| prefix.addresses())
+        .take(ctl::config::Service::MAX_TUNNEL_SOURCES)
+        .collect();
+    (config.tunnel != Tunnel::None)
+        .then(|| Arc::new(tunnel::Options::new(config.tunnel, gue, config.vip.is_ipv6(), &sources)))
 }
 
 /// The service's scheduler, made anew only if its backends changed.
@@ -268,6 +290,26 @@ backend = [{ address = "10.1.0.11:25" }]
         assert!(snapshot.backend(slots[0]).is_some_and(|backend| backend.removed));
         assert!(!snapshot.backend(slots[1]).unwrap().removed);
         assert_ne!(two.services[2].backends[0].slot, slots[0]);
+    }
+
+    #[test]
+    fn tunnels_are_those_of_the_service_and_stay_with_removed_backends() {
+        let text = TEXT.replacen("mode = \"nat\"", "mode = \"dsr\"\ntunnel = \"gre\"", 1);
+        let (one, snapshot) = built(&Model::default(), &text, 1);
+        let slot = one.services[0].backends[0].slot;
+        let mail = one.services[1].backends[0].slot;
+        let tunnel = snapshot.tunnel(slot).unwrap();
+        // The port's own address, since no other is given.
+        assert_eq!((tunnel.overhead(), tunnel.sources()), (24, &["10.1.0.1".parse().unwrap()][..]));
+        assert_eq!(snapshot.tunnel(mail), None);
+        let other = text
+            .replace("{ address = \"10.1.0.11:80\" }, ", "")
+            .replace("\"gre\"", "\"ipip\"\ntunnel_sources = [\"10.1.0.64/30\"]");
+        let (two, snapshot) = built(&one, &other, 2);
+        assert_eq!(snapshot.tunnel(slot).unwrap().overhead(), 24);
+        let kept = snapshot.tunnel(two.services[0].backends[0].slot).unwrap();
+        assert_eq!((kept.overhead(), kept.sources().len()), (20, 4));
+        assert!(snapshot.is_local("10.1.0.67".parse().unwrap()));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! written by workers alone, so a slot's next user subtracts what was counted before it.
 
 use crate::counters::{BackendCounters, Counter, MAX_BACKENDS, WorkerCounters};
+use crate::tunnel;
 use ctl::config::BackendAddress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub fn sum(workers: &[Arc<WorkerCounters>], slot: u32, counter: fn(&BackendCount
 pub struct Owner {
     pub service: Arc<str>,
     pub address: BackendAddress,
+    /// The tunnel that leads to it; kept for the connections of a removed one.
+    pub tunnel: Option<Arc<tunnel::Options>>,
     /// First generation of the configuration that lacks the backend; its connections go on.
     pub removed: Option<u32>,
 }
@@ -121,8 +124,15 @@ impl Slots {
                 (self.all.len() - 1) as u32
             }
         };
-        self.all[slot as usize].owner = Some(Owner { service, address, removed: None });
+        self.all[slot as usize].owner = Some(Owner { service, address, tunnel: None, removed: None });
         Some(slot)
+    }
+
+    /// Notes the tunnel to the backend in `slot`.
+    pub fn set_tunnel(&mut self, slot: u32, tunnel: Option<Arc<tunnel::Options>>) {
+        if let Some(owner) = self.all.get_mut(slot as usize).and_then(|slot| slot.owner.as_mut()) {
+            owner.tunnel = tunnel;
+        }
     }
 
     /// The backend is not in the configuration from `generation` on.

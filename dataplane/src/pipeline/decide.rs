@@ -138,6 +138,7 @@ fn propose<K: Rewrite>(
         transport_delta,
         state,
         one_way,
+        tunnelled: one_way && arrival.snapshot.tunnel(slot).is_some(),
     };
     let hashes = table.prepare(&entry.keys);
     Ok(Proposal { entry, hashes, service: index, flow_hash, timeout: service.timeouts.of(state) })
@@ -199,17 +200,22 @@ fn untracked<K: Rewrite, P: Packet>(
     else {
         return Verdict::Drop(DropReason::NoBackend);
     };
-    match shared.neighbor_of_backend(arrival.snapshot, number, backend.address) {
-        Ok(slot) if parsed.bytes > u32::from(shared.neighbors.get(slot).max_frame) => {
+    let slot = match shared.neighbor_of_backend(arrival.snapshot, number, backend.address) {
+        Ok(slot) => slot,
+        Err(reason) => return Verdict::Drop(reason),
+    };
+    let verdict = match arrival.snapshot.tunnel(number) {
+        Some(tunnel) => super::tunnel::enter::<K, P>(shared, tunnel, slot, parsed.hash, packet),
+        None if parsed.bytes > u32::from(shared.neighbors.get(slot).max_frame) => {
             Verdict::Drop(DropReason::MtuExceeded)
         }
-        Ok(slot) => {
-            shared.counters.stateless.add(1);
+        None => {
             K::decrement_hop_limit(packet.data_mut());
             address(shared, slot, packet.data_mut())
         }
-        Err(reason) => Verdict::Drop(reason),
-    }
+    };
+    shared.counters.stateless.add(u64::from(!matches!(verdict, Verdict::Drop(_))));
+    verdict
 }
 
 /// Enters a connection, if need be in the place of one that may give way.

@@ -2,7 +2,7 @@
 
 use super::decide::Plan;
 use super::parse::Parsed;
-use super::{Context, Notice, Shared, Verdicts, decide, forget, refuse};
+use super::{Context, Notice, Shared, Verdicts, decide, forget, refuse, tunnel};
 use crate::conn::{Class, Direction, State, Table, Tick, Timeouts};
 use crate::io::BURST;
 use crate::neighbor::Slot;
@@ -167,7 +167,9 @@ fn look_again<K: Rewrite, P: Packet>(
     match hops {
         Ok(next_hops) => {
             let epoch = shared.epoch;
+            let tunnelled = entry.one_way && arrival.snapshot.tunnel(entry.backend).is_some();
             let entry = table.entry_mut(id);
+            entry.tunnelled = tunnelled;
             entry.next_hops = next_hops;
             entry.epoch = epoch;
             None
@@ -200,6 +202,9 @@ pub(super) fn through<K: Rewrite, P: Packet>(
     }
     let entry = table.entry_mut(id);
     entry.last_seen = now;
+    if entry.tunnelled {
+        return tunnel::through(table, shared, arrival, id, parsed, packet);
+    }
     let slot = entry.next_hops[direction as usize];
     let neighbor = shared.neighbors.get(slot);
     if parsed.bytes > u32::from(neighbor.max_frame) {

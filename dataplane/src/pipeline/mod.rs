@@ -15,6 +15,7 @@ mod full_nat;
 mod local;
 mod parse;
 mod refuse;
+mod tunnel;
 
 use crate::conn::{Class, Entry, Table, Tick, Timeouts};
 use crate::counters::{MAX_BACKENDS, WorkerCounters};

@@ -43,12 +43,12 @@ struct Layer {
 }
 
 /// The registered tunnels.
-fn layer(spec: &Spec<'_>) -> Option<Layer> {
-    match spec.tunnel {
+fn layer(options: &Options) -> Option<Layer> {
+    match options.tunnel {
         Tunnel::None => None,
-        Tunnel::Ipip => Some(ipip::layer(spec.inner_v6)),
-        Tunnel::Gue => Some(gue::layer(spec.inner_v6, spec.gue)),
-        Tunnel::Gre => Some(gre::layer(spec.inner_v6)),
+        Tunnel::Ipip => Some(ipip::layer(options.inner_v6)),
+        Tunnel::Gue => Some(gue::layer(options.inner_v6, options.gue)),
+        Tunnel::Gre => Some(gre::layer(options.inner_v6)),
     }
 }
 
@@ -72,16 +72,29 @@ pub struct GueForm {
     pub direct: bool,
 }
 
-/// What an [`Encapsulation`] is made from.
-#[derive(Debug, Clone, Copy)]
-pub struct Spec<'a> {
+/// A service's tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
     pub tunnel: Tunnel,
     pub gue: GueForm,
     /// The family of the service's packets.
     pub inner_v6: bool,
-    pub backend: IpAddr,
-    /// Outer source addresses; those of the backend's family count.
-    pub sources: &'a [IpAddr],
+    /// Outer source addresses, by the family of the backend: IPv4, IPv6.
+    sources: [Arc<[IpAddr]>; 2],
+}
+
+impl Options {
+    /// Of `sources` the first [`MAX_SOURCES`] of each family count.
+    pub fn new(tunnel: Tunnel, gue: GueForm, inner_v6: bool, sources: &[IpAddr]) -> Self {
+        let of =
+            |v6| sources.iter().copied().filter(|source| source.is_ipv6() == v6).take(MAX_SOURCES).collect();
+        Self { tunnel, gue, inner_v6, sources: [of(false), of(true)] }
+    }
+
+    /// Every outer source address that was configured.
+    pub fn sources(&self) -> impl Iterator<Item = IpAddr> {
+        self.sources.iter().flat_map(|sources| sources.iter().copied())
+    }
 }
 
 /// The way into a tunnel to one backend.
@@ -108,17 +121,18 @@ pub enum Failure {
 }
 
 impl Encapsulation {
-    /// `None` without a tunnel, or without a source address of the backend's family.
-    pub fn new(spec: Spec<'_>) -> Option<Self> {
-        let v6 = spec.backend.is_ipv6();
-        let sources: Arc<[IpAddr]> =
-            spec.sources.iter().copied().filter(|source| source.is_ipv6() == v6).take(MAX_SOURCES).collect();
-        let layer = layer(&spec)?;
+    /// To `backend`, from `own` where the options name no source address of its family. `None` without a tunnel or
+    /// without any source address.
+    pub fn new(options: &Options, backend: IpAddr, own: Option<IpAddr>) -> Option<Self> {
+        let v6 = backend.is_ipv6();
+        let configured = &options.sources[usize::from(v6)];
+        let sources = if configured.is_empty() { own.into_iter().collect() } else { Arc::clone(configured) };
+        let layer = layer(options)?;
         let mut template = [0; MAX_TEMPLATE];
         let ethertype = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
         template[..2].copy_from_slice(&ethertype.to_be_bytes());
         let outer = &mut template[2..];
-        let outer_len = match (spec.backend, *sources.first()?) {
+        let outer_len = match (backend, *sources.first()?) {
             (IpAddr::V4(to), IpAddr::V4(from)) => {
                 ipv4::emit(outer, from, to, layer.protocol, HOP_LIMIT, 0).ok()?;
                 outer[ipv4::at::IDENTIFICATION..ipv4::at::TTL].copy_from_slice(&DONT_FRAGMENT);
@@ -157,7 +171,7 @@ impl Encapsulation {
         head[TEMPLATE_AT..].copy_from_slice(&self.template[..usize::from(self.len)]);
         let total = tunnel + inner.total_len;
         // Independent bits: 32 choose the source address, others the UDP source port and the flow label.
-        let source = self.sources[((hash >> 32) * self.sources.len() as u64 >> 32) as usize];
+        let source = self.sources[(((hash >> 32) * self.sources.len() as u64) >> 32) as usize];
         let (outer, layer) = head[L3..].split_at_mut(if self.v6 { ipv6::LEN } else { ipv4::LEN });
         match source {
             IpAddr::V4(source) => {

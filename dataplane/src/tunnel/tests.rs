@@ -28,12 +28,13 @@ impl Made {
         let (from6, to6) = ([0x20; 16], [0x21; 16]);
         let mut transport = Vec::new();
         if self.tcp {
-            let header = etherparse::TcpHeader::new(40000, 80, 7, 9);
-            let mut header = header;
-            header.checksum = match self.v6 {
-                false => header.calc_checksum_ipv4_raw(from, to, &self.payload).unwrap(),
-                true => header.calc_checksum_ipv6_raw(from6, to6, &self.payload).unwrap(),
+            let mut header = etherparse::TcpHeader::new(40000, 80, 7, 9);
+            let sum = if self.v6 {
+                header.calc_checksum_ipv6_raw(from6, to6, &self.payload)
+            } else {
+                header.calc_checksum_ipv4_raw(from, to, &self.payload)
             };
+            header.checksum = sum.unwrap();
             header.write(&mut transport).unwrap();
         } else {
             let len = (8 + self.payload.len()) as u16;
@@ -104,9 +105,8 @@ const SOURCES: [&str; 5] = ["10.9.0.1", "10.9.0.2", "2001:db8:9::1", "10.9.0.3",
 fn encapsulation(tunnel: Tunnel, outer_v6: bool, inner_v6: bool, direct: bool) -> Encapsulation {
     let sources: Vec<IpAddr> = SOURCES.iter().map(|source| source.parse().unwrap()).collect();
     let backend = if outer_v6 { "2001:db8:1::11" } else { "10.1.0.11" };
-    let gue = GueForm { port: 6080, direct };
-    Encapsulation::new(Spec { tunnel, gue, inner_v6, backend: backend.parse().unwrap(), sources: &sources })
-        .unwrap()
+    let options = Options::new(tunnel, GueForm { port: 6080, direct }, inner_v6, &sources);
+    Encapsulation::new(&options, backend.parse().unwrap(), None).unwrap()
 }
 
 /// Protocol number, payload of the outer header, and whether the outer source is one of ours; checks the header.
@@ -202,23 +202,20 @@ fn flows_spread_over_sources_and_ports() {
         seen.entry(source).or_insert_with(std::collections::HashSet::new).insert(payload[..2].to_vec());
     }
     assert_eq!(seen.len(), 3);
-    assert!(seen.values().all(|ports| ports.len() > 800), "{:?}", seen.values().map(|p| p.len()));
+    assert!(seen.values().all(|ports| ports.len() > 800));
 }
 
 #[test]
 fn there_must_be_a_source_and_headroom() {
-    let spec = Spec {
-        tunnel: Tunnel::Ipip,
-        gue: GueForm { port: 6080, direct: true },
-        inner_v6: false,
-        backend: "10.1.0.11".parse().unwrap(),
-        sources: &["2001:db8::1".parse().unwrap()],
-    };
-    assert_eq!(Encapsulation::new(spec), None);
-    let sources = ["10.1.0.1".parse().unwrap()];
-    let spec = Spec { sources: &sources, ..spec };
-    assert_eq!(Encapsulation::new(Spec { tunnel: Tunnel::None, ..spec }), None);
-    let way = Encapsulation::new(spec).unwrap();
+    let gue = GueForm { port: 6080, direct: true };
+    let other_family = ["2001:db8::1".parse().unwrap()];
+    let options = Options::new(Tunnel::Ipip, gue, false, &other_family);
+    let (backend, own) = ("10.1.0.11".parse().unwrap(), "10.1.0.1".parse().unwrap());
+    assert_eq!(Encapsulation::new(&options, backend, None), None);
+    assert_eq!(Encapsulation::new(&options, backend, Some(other_family[0])), None);
+    assert_eq!(Encapsulation::new(&Options::new(Tunnel::None, gue, false, &[]), backend, Some(own)), None);
+    let way = Encapsulation::new(&options, backend, Some(own)).unwrap();
+    assert_eq!(way.sources(), [own]);
     assert_eq!(way.overhead(), 20);
     let made =
         Made { v6: false, tcp: false, tos: 0, payload: vec![], checksum: true, fragment: false, padding: 0 };

@@ -7,7 +7,7 @@
     reason = "each test file uses its part of it"
 )]
 
-use ctl::config::{Mode, Protocol};
+use ctl::config::{Mode, Protocol, Tunnel};
 use dataplane::conn::Timeouts;
 use dataplane::counters::WorkerCounters;
 use dataplane::flow::Secret;
@@ -18,6 +18,7 @@ use dataplane::scheduler::{self, Candidate, MaglevParameters};
 use dataplane::service::Service;
 use dataplane::snapshot::{Backend, Parts, Port, Snapshot};
 use dataplane::steering::{Steering, deal};
+use dataplane::tunnel::{self, GueForm};
 use dataplane::verdict::DropReason;
 use dataplane::wire::ethernet::Mac;
 use dataplane::worker::{self, Command, ControlEnd, Event, Worker};
@@ -54,6 +55,7 @@ pub struct ServiceSpec {
     pub ports: &'static str,
     pub protocol: Protocol,
     pub mode: Mode,
+    pub tunnel: Option<Arc<tunnel::Options>>,
     pub scheduler: ctl::config::Scheduler,
     pub backends: Vec<BackendSpec>,
 }
@@ -70,9 +72,23 @@ pub fn spec(vip: &'static str, protocol: Protocol, mode: Mode, backends: &[&'sta
         ports: "80",
         protocol,
         mode,
+        tunnel: None,
         scheduler: ctl::config::Scheduler::RoundRobin,
         backends: backends.iter().map(|address| BackendSpec { address, weight: 100 }).collect(),
     }
+}
+
+/// A `dsr` service behind a tunnel; the port's own address is the outer source unless `sources` says otherwise.
+pub fn tunnelled(
+    vip: &'static str,
+    protocol: Protocol,
+    (tunnel, direct): (Tunnel, bool),
+    sources: &[&str],
+    backends: &[&'static str],
+) -> ServiceSpec {
+    let sources: Vec<IpAddr> = sources.iter().map(|source| source.parse().unwrap()).collect();
+    let options = tunnel::Options::new(tunnel, GueForm { port: 6080, direct }, vip.contains(':'), &sources);
+    ServiceSpec { tunnel: Some(Arc::new(options)), ..spec(vip, protocol, Mode::Dsr, backends) }
 }
 
 /// Hardware address of a host on a link, by the last byte of its address.
@@ -129,6 +145,7 @@ pub fn add_service(parts: &mut Parts, spec: &ServiceSpec) {
         let own = if address.is_ipv4() { "10.1.0.1" } else { "2001:db8:1::1" };
         let locals = (spec.mode == Mode::FullNat).then(|| own.parse().unwrap());
         parts.local_addresses.push(locals.into_iter().collect());
+        parts.tunnels.push(spec.tunnel.clone());
         candidates.push(Candidate { slot, address, port: port.unwrap_or(0), weight: backend.weight });
     }
     parts.services.push(Service {

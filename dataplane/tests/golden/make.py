@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Writes the golden packets with scapy (pip install scapy): an independent idea of every byte.
+"""Writes the golden packets with scapy (Debian: python3-scapy): an independent idea of every byte.
 
 Each file holds pairs: a frame that arrives, and the frame that must leave, or nothing more where a frame must be
 dropped (then its name ends in .drop.pcap and it holds arriving frames alone). Ports are named by hardware address:
 02:00:00:00:00:01 is the balancer's WAN port, 02:00:00:00:00:02 its LAN port. Services and backends are those of
 ../golden.rs.
 """
-from scapy.all import (ARP, DNS, DNSQR, ICMP, IP, IPv6, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest,
+from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest,
                        ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, Raw, wrpcap)
 
 WAN, LAN = "02:00:00:00:00:01", "02:00:00:00:00:02"
@@ -116,6 +116,47 @@ for v, client, vip, backend in ((4, C4, V4, B4), (6, C6, V6, B6)):
         dsr += [Ether(dst=WAN, src=GATEWAY) / ip(v, client, vip, 64) / l4,
                 Ether(dst=BACKENDS[v], src=LAN) / ip(v, client, vip, 63) / l4]
     save(f"dsr-v{v}", dsr)
+
+
+
+# --- tunnels: the outer packet comes from the port's own address on the LAN ---------------------------------------
+
+def outer(version, tos, number):
+    if version == 4:
+        return IP(src="10.1.0.1", dst=B4, ttl=64, id=0, flags="DF", tos=tos, proto=number)
+    # The flow label follows from the secret of the boot, as does GUE's source port: the test puts these in.
+    return IPv6(src="2001:db8:1::1", dst=B6, hlim=64, tc=tos, fl=0, nh=number)
+
+
+def layer(kind, outer_version, inner_version):
+    inner = 4 if inner_version == 4 else 41
+    checksum = {"chksum": 0} if outer_version == 4 else {}
+    if kind == "ipip":
+        return inner, None
+    if kind == "gre":
+        return 47, GRE(proto=0x0800 if inner_version == 4 else 0x86DD)
+    udp = UDP(sport=49152, dport=6080, **checksum)
+    return 17, udp if kind == "gue1" else udp / Raw(bytes([0, inner, 0, 0]))
+
+
+for number, kind in enumerate(("ipip", "gue1", "gue0", "gre")):
+    packets = []
+    for inner_version, client in ((4, C4), (6, C6)):
+        for at, outer_version in enumerate((4, 6)):
+            last = 40 + 2 * number + at
+            vip = f"192.0.2.{last}" if inner_version == 4 else f"2001:db8:a::{last}"
+            transports = [(0xB8 | 2, seg(40000, 80, "S", 1, 0, options=OPTIONS)), (1, seg(40000, 80, "A", 2, 900)),
+                          (3, seg(40000, 80, "PA", 2, 900, b"odd")), (0x28, UDP(sport=40000, dport=80) / Raw(b"datagram"))]
+            if inner_version == 4:
+                transports.append((0, UDP(sport=40000, dport=80, chksum=0) / Raw(b"no checksum")))
+            for tos, l4 in transports:
+                protocol, between = layer(kind, outer_version, inner_version)
+                inner = ip(inner_version, client, vip, 63, tos=tos) / l4
+                arrived = ip(inner_version, client, vip, 64, tos=tos) / l4
+                inside = inner if between is None else between / Raw(bytes(inner))
+                packets += [Ether(dst=WAN, src=GATEWAY) / arrived,
+                            Ether(dst=BACKENDS[outer_version], src=LAN) / outer(outer_version, tos, protocol) / inside]
+    save(f"tunnel-{kind}", packets)
 
 save("arp", [Ether(dst="ff:ff:ff:ff:ff:ff", src=GATEWAY) / ARP(op=1, hwsrc=GATEWAY, psrc="10.0.0.1", pdst=V4),
              Ether(dst=GATEWAY, src=WAN) / ARP(op=2, hwsrc=WAN, psrc=V4, hwdst=GATEWAY, pdst="10.0.0.1"),
