@@ -20,6 +20,8 @@ pub struct Neighbor {
     /// Destination and source hardware address, as they stand in the frame.
     header: [u8; 12],
     pub port: PortId,
+    /// Largest frame that may be sent to it now, in bytes: that of the port, and 0 until it is resolved.
+    pub room: u16,
     /// Largest frame of that port, in bytes.
     pub max_frame: u16,
     pub resolved: bool,
@@ -35,6 +37,17 @@ impl Neighbor {
     #[inline(always)]
     pub fn header(&self) -> &[u8; 12] {
         &self.header
+    }
+
+    /// Writes the hardware addresses into a frame and returns the port that it leaves by. The neighbour is resolved.
+    #[inline(always)]
+    pub fn send(&mut self, frame: &mut [u8]) -> PortId {
+        debug_assert!(self.resolved);
+        self.used = true;
+        if let Some(addresses) = frame.first_chunk_mut::<12>() {
+            *addresses = self.header;
+        }
+        self.port
     }
 
     pub fn mac(&self) -> Option<Mac> {
@@ -114,6 +127,7 @@ impl Neighbors {
                 self.slots.push(Neighbor {
                     header,
                     port: hop.port,
+                    room: 0,
                     max_frame,
                     resolved: false,
                     used: false,
@@ -130,12 +144,7 @@ impl Neighbors {
     #[inline(always)]
     pub fn address(&mut self, slot: Slot, frame: &mut [u8]) -> Option<PortId> {
         let neighbor = &mut self.slots[usize::from(slot)];
-        if !neighbor.resolved {
-            return None;
-        }
-        neighbor.used = true;
-        frame.first_chunk_mut::<12>()?.copy_from_slice(&neighbor.header);
-        Some(neighbor.port)
+        neighbor.resolved.then(|| neighbor.send(frame))
     }
 
     /// What the control thread says about `hop`: its hardware address, or that it has none. Returns the slot if there
@@ -148,7 +157,9 @@ impl Neighbors {
         let neighbor = self.get_mut(slot);
         neighbor.asked = false;
         neighbor.resolved = mac.is_some();
+        neighbor.room = 0;
         if let Some(mac) = mac {
+            neighbor.room = neighbor.max_frame;
             neighbor.header[..6].copy_from_slice(&mac.0);
         }
         Some(slot)

@@ -3,7 +3,7 @@
 use crate::conn::{Direction, Entry};
 use crate::flow::{FlowKey, V4Key, V6Key};
 use crate::wire::checksum::Delta;
-use crate::wire::{be16, ethernet, ipv4, ipv6, protocol, tcp, udp};
+use crate::wire::{ethernet, field_mut, ipv4, ipv6, protocol, tcp, udp};
 
 /// Where the IP header starts in a frame.
 pub const L3: usize = ethernet::LEN;
@@ -55,15 +55,13 @@ fn transport(frame: &mut [u8], l4: usize, ports: [u8; 4], protocol: u8, delta: D
             return;
         };
         header[..4].copy_from_slice(&ports);
-        let checksum = delta.apply_udp(be16(header, udp::at::CHECKSUM));
-        header[udp::at::CHECKSUM..].copy_from_slice(&checksum.to_be_bytes());
+        delta.update_udp(field_mut(header, udp::at::CHECKSUM));
     } else {
         let Some(header) = frame.get_mut(l4..).and_then(|rest| rest.first_chunk_mut::<{ tcp::LEN }>()) else {
             return;
         };
         header[..4].copy_from_slice(&ports);
-        let checksum = delta.apply(be16(header, tcp::at::CHECKSUM));
-        header[tcp::at::CHECKSUM..tcp::at::CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+        delta.update(field_mut(header, tcp::at::CHECKSUM));
     }
 }
 
@@ -81,8 +79,7 @@ impl Rewrite for V4Key {
             return;
         };
         ip[ipv4::at::TTL] = ip[ipv4::at::TTL].wrapping_sub(1);
-        let checksum = Delta::HOP.apply(be16(ip, ipv4::at::CHECKSUM));
-        ip[ipv4::at::CHECKSUM..ipv4::at::SOURCE].copy_from_slice(&checksum.to_be_bytes());
+        Delta::HOP.update(field_mut(ip, ipv4::at::CHECKSUM));
     }
 
     #[inline(always)]
@@ -91,8 +88,7 @@ impl Rewrite for V4Key {
             return;
         };
         ip[ipv4::at::TTL] = ip[ipv4::at::TTL].wrapping_sub(1);
-        let checksum = header.apply(be16(ip, ipv4::at::CHECKSUM));
-        ip[ipv4::at::CHECKSUM..ipv4::at::SOURCE].copy_from_slice(&checksum.to_be_bytes());
+        header.update(field_mut(ip, ipv4::at::CHECKSUM));
         ip[ipv4::at::SOURCE..].copy_from_slice(&to.address_bytes());
         transport(frame, l4, to.port_bytes(), to.protocol(), transport_delta);
     }
@@ -100,7 +96,7 @@ impl Rewrite for V4Key {
 
 impl Rewrite for V6Key {
     // No checksum in the header, so no change to it either.
-    const HOP_DELTA: Delta = Delta(0);
+    const HOP_DELTA: Delta = Delta::NONE;
 
     fn total_len(frame: &[u8]) -> usize {
         let field = frame.get(L3 + ipv6::at::PAYLOAD_LENGTH..).and_then(|rest| rest.first_chunk());

@@ -159,17 +159,13 @@ impl Index {
         self.buckets.prefetch(self.first(hash));
     }
 
-    /// The first entry in the first bucket whose tag fits, or none. Needs the exact comparison, and proves nothing
-    /// by finding none: the key may be displaced.
+    /// The first entry in the first bucket whose tag fits. Needs the exact comparison, and proves nothing by finding
+    /// none: the key may be displaced.
     #[inline(always)]
-    pub(super) fn candidate(&self, hash: u64) -> Handle {
+    pub(super) fn candidate(&self, hash: u64) -> Option<Handle> {
         let bucket = &self.buckets[self.first(hash)];
         let found = bucket.matches(Self::tag(hash));
-        if found == 0 {
-            Handle::NONE
-        } else {
-            Handle(bucket.handles[found.trailing_zeros() as usize % SLOTS])
-        }
+        (found != 0).then(|| Handle(bucket.handles[found.trailing_zeros() as usize % SLOTS]))
     }
 
     /// The entry for which `is_it` holds, among all whose tags fit.

@@ -29,6 +29,8 @@ pub enum State {
     /// Taken up in mid-life (after a restart, say) and not yet confirmed by the other side.
     Adopted,
     Established,
+    /// The client spoke again after the backend's answer.
+    UdpEstablished,
     /// The client closed its half.
     FinClient,
     /// The backend closed its half.
@@ -41,8 +43,6 @@ pub enum State {
     UdpNew,
     /// The backend answered, as it does to spoofed sources too.
     UdpReplied,
-    /// The client spoke again after the answer.
-    UdpEstablished,
 }
 
 /// What the table may do with an entry when it needs room.
@@ -62,6 +62,12 @@ impl State {
     /// The state of a connection that begins with a TCP segment with `flags`.
     pub fn of_first_segment(flags: u8) -> Self {
         if flags & (flag::SYN | flag::ACK) == flag::SYN { Self::SynSent } else { Self::Adopted }
+    }
+
+    /// Confirmed by both sides and nothing but data expected: no packet without SYN, FIN and RST changes it.
+    #[inline(always)]
+    pub fn is_steady(self) -> bool {
+        matches!(self, Self::Established | Self::UdpEstablished)
     }
 
     pub fn class(self) -> Class {

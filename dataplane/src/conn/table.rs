@@ -160,13 +160,11 @@ impl<K: FlowKey> Table<K> {
     /// Second stage: which entry it probably is; loads it.
     #[inline(always)]
     pub fn candidate(&self, hash: u64) -> Handle {
-        let handle = self.index.candidate(hash);
-        if handle != Handle::NONE {
-            self.entries.prefetch(handle.id());
-            if size_of::<Entry<K>>() > 64 {
-                // The second line of a two-line entry: half an entry further on.
-                self.entries.prefetch_half(handle.id());
-            }
+        let Some(handle) = self.index.candidate(hash) else { return Handle::NONE };
+        self.entries.prefetch(handle.id());
+        if size_of::<Entry<K>>() > 64 {
+            // The second line of a two-line entry: half an entry further on.
+            self.entries.prefetch_half(handle.id());
         }
         handle
     }
@@ -174,11 +172,15 @@ impl<K: FlowKey> Table<K> {
     /// Last stage: whether `candidate` holds exactly `key`.
     #[inline(always)]
     pub fn is_exact(&self, candidate: Handle, key: &K) -> bool {
-        candidate != Handle::NONE
-            && self
-                .entries
-                .get(candidate.id())
-                .is_some_and(|e| e.keys[candidate.direction() as usize] == *key)
+        // No entry has the number of `Handle::NONE`.
+        self.entries.get(candidate.id()).is_some_and(|e| e.keys[candidate.direction() as usize] == *key)
+    }
+
+    /// As [`Table::is_exact`], with the entry to be used at once. What [`Table::entry_mut`] says holds.
+    #[inline(always)]
+    pub fn exact(&mut self, candidate: Handle, key: &K) -> Option<&mut Entry<K>> {
+        let entry = self.entries.get_mut(candidate.id())?;
+        (entry.keys[candidate.direction() as usize] == *key).then_some(entry)
     }
 
     /// The whole lookup, for what the stages did not settle.

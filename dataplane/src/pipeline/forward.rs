@@ -3,7 +3,8 @@
 use super::decide::Plan;
 use super::parse::Parsed;
 use super::{Context, Notice, Shared, Verdicts, decide, forget, refuse, tunnel};
-use crate::conn::{Class, Direction, State, Table, Tick, Timeouts};
+use crate::conn::{Class, Direction, Entry, State, Table, Tick, Timeouts};
+use crate::counters::WorkerCounters;
 use crate::io::BURST;
 use crate::neighbor::Slot;
 use crate::packet::Packet;
@@ -30,20 +31,37 @@ pub(super) fn burst<K: Rewrite, P: Packet>(
     verdicts: &mut Verdicts,
 ) {
     let mut misses: ArrayVec<u8, BURST> = ArrayVec::new();
-    for step in 0..parsed.len() + AHEAD {
-        if let Some(one) = parsed.get_mut(step) {
-            one.candidate = table.candidate(one.hash);
+    // Answered datagrams are as good as confirmed when no more can be.
+    let lenient = !table.trusts_clients();
+    for one in parsed.iter_mut().take(AHEAD) {
+        one.candidate = table.candidate(one.hash);
+    }
+    for number in 0..parsed.len() {
+        if let Some(ahead) = parsed.get_mut(number + AHEAD) {
+            ahead.candidate = table.candidate(ahead.hash);
         }
-        let Some(number) = step.checked_sub(AHEAD) else { continue };
-        let Some(one) = parsed.get(number) else { continue };
+        let one = &parsed[number];
+        let at = usize::from(one.at) % BURST;
+        let direction = one.candidate.direction();
         // Compared here, not before: an earlier packet of this burst may have changed the table.
-        if table.is_exact(one.candidate, &one.key) {
-            let at = usize::from(one.at);
-            let (id, direction) = (one.candidate.id(), one.candidate.direction());
-            verdicts[at] = known(table, shared, arrival, id, direction, one, &mut packets[at]);
-        } else {
-            misses.push(number as u8);
-        }
+        verdicts[at] = match table.exact(one.candidate, &one.key) {
+            Some(entry)
+                if entry.epoch == shared.epoch
+                    && (entry.state.is_steady() || (lenient && entry.state == State::UdpReplied))
+                    && one.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0
+                    && !entry.tunnelled =>
+            {
+                pass(entry, shared, arrival.now, direction, one, &mut packets[at])
+            }
+            Some(_) => {
+                let id = one.candidate.id();
+                known(table, shared, arrival, id, direction, one, &mut packets[at])
+            }
+            None => {
+                misses.push(number as u8);
+                continue;
+            }
+        };
     }
     if !misses.is_empty() {
         missed(table, shared, arrival, parsed, &misses, packets, verdicts);
@@ -106,8 +124,8 @@ fn afresh<K: Rewrite, P: Packet>(
     }
 }
 
-/// A packet of connection `id`.
-#[inline(always)]
+/// A packet of connection `id` that may be more than data.
+#[inline(never)]
 fn known<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
     shared: &mut Shared,
@@ -189,41 +207,72 @@ pub(super) fn through<K: Rewrite, P: Packet>(
     parsed: &Parsed<K>,
     packet: &mut P,
 ) -> Verdict {
-    let now = arrival.now;
-    let entry = table.entry(id);
     let is_tcp = parsed.key.protocol() == protocol::TCP;
-    let steady = if is_tcp {
-        entry.state == State::Established && parsed.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0
-    } else {
-        entry.state == State::UdpEstablished
-    };
+    let state = table.entry(id).state;
+    let steady = state.is_steady() && parsed.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0;
     if !steady {
         advance(table, shared, arrival, id, direction, parsed.tcp_flags, is_tcp);
     }
     let entry = table.entry_mut(id);
-    entry.last_seen = now;
     if entry.tunnelled {
+        entry.last_seen = arrival.now;
         return tunnel::through(table, shared, arrival, id, parsed, packet);
     }
+    pass(entry, shared, arrival.now, direction, parsed, packet)
+}
+
+/// Rewrites a packet of a connection and sends it on its way.
+#[inline(always)]
+fn pass<K: Rewrite, P: Packet>(
+    entry: &mut Entry<K>,
+    shared: &mut Shared,
+    now: Tick,
+    direction: Direction,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    entry.last_seen = now;
     let slot = entry.next_hops[direction as usize];
-    let neighbor = shared.neighbors.get(slot);
-    if parsed.bytes > u32::from(neighbor.max_frame) {
+    let neighbor = shared.neighbors.get_mut(slot);
+    if parsed.bytes > u32::from(neighbor.room) {
+        return stuck(entry, shared, direction, parsed, packet);
+    }
+    let frame = packet.data_mut();
+    let port = neighbor.send(frame);
+    rewrite::apply(entry, direction, frame, usize::from(parsed.l4));
+    count(&shared.counters, entry.backend, direction, parsed.bytes);
+    Verdict::Forward(port)
+}
+
+/// As [`pass`], for a packet that cannot go on now: its next hop is not resolved, or its link is too small for it.
+#[cold]
+#[inline(never)]
+fn stuck<K: Rewrite, P: Packet>(
+    entry: &Entry<K>,
+    shared: &mut Shared,
+    direction: Direction,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    let slot = entry.next_hops[direction as usize];
+    if parsed.bytes > u32::from(shared.neighbors.get(slot).max_frame) {
         return Verdict::Drop(DropReason::MtuExceeded);
     }
     rewrite::apply(entry, direction, packet.data_mut(), usize::from(parsed.l4));
-    if let Some(backend) = shared.counters.backends.get(entry.backend as usize) {
-        match direction {
-            Direction::Forward => {
-                backend.packets_in.add(1);
-                backend.bytes_in.add(u64::from(parsed.bytes));
-            }
-            Direction::Reply => {
-                backend.packets_out.add(1);
-                backend.bytes_out.add(u64::from(parsed.bytes));
-            }
-        }
-    }
-    address(shared, slot, packet.data_mut())
+    count(&shared.counters, entry.backend, direction, parsed.bytes);
+    wait(shared, slot)
+}
+
+/// Accounts for a packet of a connection.
+#[inline(always)]
+fn count(counters: &WorkerCounters, backend: u32, direction: Direction, bytes: u32) {
+    let Some(backend) = counters.backends.get(backend as usize) else { return };
+    let (packets, octets) = match direction {
+        Direction::Forward => (&backend.packets_in, &backend.bytes_in),
+        Direction::Reply => (&backend.packets_out, &backend.bytes_out),
+    };
+    packets.add(1);
+    octets.add(u64::from(bytes));
 }
 
 /// Moves a connection's state on.

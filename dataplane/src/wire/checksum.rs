@@ -93,13 +93,16 @@ impl PartSum {
 
 /// What a rewrite adds to a checksum: the folded sum of `~m + m'` over the changed words (RFC 1624, equation 3).
 ///
-/// Computed once per connection and added to every packet of it.
+/// Computed once per connection and added to every packet of it. Kept in the order of bytes in which it stands in a
+/// packet, so that none has to be swapped there: one's complement sums do not mind (RFC 1071 section 2 (B)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Delta(pub u16);
+pub struct Delta(u16);
 
 impl Delta {
     /// The IPv4 header's change when the hop limit goes down by one: it is the high byte of its word.
-    pub const HOP: Self = Self(!0x0100);
+    pub const HOP: Self = Self((!0x0100u16).to_be());
+    /// None.
+    pub const NONE: Self = Self(0);
 
     /// The change when the bytes `old` become `new`, both of the same even length and word-aligned in the packet.
     #[must_use]
@@ -107,7 +110,7 @@ impl Delta {
         debug_assert_eq!(old.len(), new.len());
         let removed = Sum::default().bytes(old);
         let added = Sum::default().bytes(new);
-        Self(fold(u64::from(removed.checksum()) + added.0))
+        Self(fold(u64::from(removed.checksum()) + added.0).to_be())
     }
 
     /// The change when the words that make up `old` become those that make up `new`, as many and in the same places.
@@ -117,7 +120,7 @@ impl Delta {
         debug_assert_eq!(old.words, new.words);
         // The complements of n words add up to n times all ones less the words' sum.
         let removed = old.words * 0xffff_ffff - old.sum;
-        Self(u16::from_be(fold(removed + new.sum).to_le()))
+        Self(u16::from_le(fold(removed + new.sum)))
     }
 
     /// Both changes.
@@ -138,8 +141,33 @@ impl Delta {
     #[must_use]
     #[inline(always)]
     pub fn apply(self, checksum: u16) -> u16 {
-        let sum = u32::from(!checksum) + u32::from(self.0);
-        !((sum & 0xffff) + (sum >> 16)) as u16
+        u16::from_be(self.apply_in_place(checksum.to_be()))
+    }
+
+    /// As [`Delta::apply`], for the field in the order of bytes in which it stands in the packet.
+    #[must_use]
+    #[inline(always)]
+    fn apply_in_place(self, field: u16) -> u16 {
+        // Without the sum's overflow beyond 16 bits there is no carry to add; with it, exactly one.
+        let (sum, carry) = (!field).overflowing_add(self.0);
+        !(sum + u16::from(carry))
+    }
+
+    /// Changes a checksum field.
+    #[inline(always)]
+    pub fn update(self, field: &mut [u8; 2]) {
+        *field = self.apply_in_place(u16::from_ne_bytes(*field)).to_ne_bytes();
+    }
+
+    /// Changes a UDP checksum field: see [`Delta::apply_udp`].
+    #[inline(always)]
+    pub fn update_udp(self, field: &mut [u8; 2]) {
+        let before = u16::from_ne_bytes(*field);
+        if before == 0 {
+            return;
+        }
+        let after = self.apply_in_place(before);
+        *field = if after == 0 { [0xff; 2] } else { after.to_ne_bytes() };
     }
 
     /// As [`Delta::apply`] for UDP: a field of zero means "none" and stays (RFC 768), and a result of zero is sent

@@ -66,6 +66,12 @@ pub(crate) fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     value
 }
 
+/// As [`field`], to be changed in place.
+#[inline(always)]
+pub(crate) fn field_mut<const N: usize>(bytes: &mut [u8], at: usize) -> &mut [u8; N] {
+    bytes[at..].first_chunk_mut().expect("the caller's array has the field")
+}
+
 /// A big-endian 16-bit field.
 #[inline(always)]
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
