@@ -13,8 +13,19 @@ conf_cpus
 PAGES=()
 [[ $HUGEPAGES == true ]] || PAGES=(--no-hugepages)
 
-# verify MODE FAMILY ARMS ARGUMENT...: sluiced with a configuration for it, and the generator around it.
+# verify MODE FAMILY ARMS ARGUMENT...: as once does it, up to three times: a core that something else takes away in the
+# middle overflows the link's ring, which says nothing about either program.
 verify() {
+  local try
+  for try in 1 2 3; do
+    if once "$@"; then return; fi
+    note "attempt $try failed"
+  done
+  return 1
+}
+
+# once MODE FAMILY ARMS ARGUMENT...: sluiced with a configuration for it, and the generator around it.
+once() {
   local mode=$1 family=$2 arms=$3 n listen=() connect=()
   shift 3
   for ((n = 0; n < arms; n++)); do
