@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) replies: bool,
     /// Packets on their way at most, where the rate is [`Rate::Max`].
     pub(crate) window: u64,
+    /// The window holds for steady rates as well, which then wait for a device that was kept from its CPU.
+    pub(crate) patient: bool,
     /// Conversations going on at most.
     pub(crate) talks: u64,
     /// Of consecutive numbers, those whose low bits under this mask are zero are checked.
@@ -567,7 +569,8 @@ impl<Q: Queue, C: Clock> Engine<Q, C> {
                 Rate::Max if room < BURST as u64 => 0,
                 Rate::Max => BURST as u64 / per_request,
                 Rate::Paced(pace) => {
-                    let due = pace.due(now).min(BURST as u64);
+                    let most = if self.settings.patient { room / per_request } else { u64::MAX };
+                    let due = pace.due(now).min(BURST as u64).min(most);
                     pace.issue(due);
                     due
                 }

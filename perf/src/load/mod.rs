@@ -26,6 +26,8 @@ mod seen;
 mod session;
 mod talk;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use anyhow::{Context, bail, ensure};
@@ -99,7 +101,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) rate: Option<f64>,
     /// Packets on their way at most, when there is no rate
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 768)]
     pub(crate) window: u64,
     /// Conversations going on at once
     #[arg(long, default_value_t = 256)]
@@ -156,6 +158,9 @@ pub(crate) struct ConfigOptions {
     daemon: Daemon,
 }
 
+/// Packets on their way while every one is checked: no more than the smallest ring holds, however long either side is kept
+/// from its CPU, so that what is wrong or lost is the device's doing.
+const VERIFY_WINDOW: u64 = 128;
 /// How long the device has to take up the link.
 const LINK: Duration = Duration::from_secs(30);
 /// Buffers: rings of both directions, bursts, and the pool's cache.
@@ -190,8 +195,14 @@ impl Options {
     fn settings(&self) -> Settings {
         Settings {
             replies: self.scene.mode.has_replies() && self.traffic != Kind::Fragments,
-            window: self.window,
-            talks: self.conversations,
+            window: if self.plan == Plan::Verify { self.window.min(VERIFY_WINDOW) } else { self.window },
+            patient: self.plan == Plan::Verify,
+            // Two segments of a conversation may be on their way at once.
+            talks: if self.plan == Plan::Verify {
+                self.conversations.min(VERIFY_WINDOW / 2)
+            } else {
+                self.conversations
+            },
             check_mask: self.check_every - 1,
             latency_mask: NEVER,
             flags: flag::ACK,

@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn sluiced_takes_the_configuration() {
-        for mode in [Mode::Nat, Mode::Dsr] {
+        for mode in [Mode::Nat, Mode::FullNat, Mode::Dsr] {
             for ports in [1, 2] {
                 let devices = (0..ports).map(|n| format!("net_null{n}")).collect();
                 let daemon = Daemon {
