@@ -45,6 +45,11 @@ for family in v4 v6; do
   check "dsr, $family, requests" verify dsr $family 1
 done
 check 'nat, two ports' verify nat v4 2
+check 'full-nat, requests and answers' verify full-nat v4 1
+for tunnel in ipip gue gre; do
+  check "dsr through $tunnel" verify $tunnel v4 1
+done
+check 'dsr through gue, v6' verify gue v6 1
 check 'nat, connections of TCP' verify nat v4 1 --traffic tcp
 check 'nat, whole conversations' verify nat v4 1 --traffic conversations
 check 'dsr, whole conversations' verify dsr v6 1 --traffic conversations
