@@ -3,6 +3,8 @@
 #[cfg(feature = "dpdk")]
 mod load;
 mod pipeline;
+mod quiet;
+mod scaling;
 mod traffic;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +26,8 @@ enum Benchmark {
     /// Writes the configuration of a sluiced that `load` can be run against
     #[cfg(feature = "dpdk")]
     Config(load::ConfigOptions),
+    /// What a second core adds, what a hand-off costs, and a model of up to 64 workers
+    Scaling(scaling::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -36,5 +40,6 @@ fn main() -> anyhow::Result<()> {
             load::configuration(&options);
             Ok(())
         }
+        Benchmark::Scaling(options) => scaling::run(&options),
     }
 }

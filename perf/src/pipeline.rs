@@ -1,5 +1,6 @@
 //! The pipeline alone: everything from received packet to verdict, without a port's receive and transmit.
 
+use crate::quiet::Window;
 use crate::traffic::{self, BACKEND_PORT, BACKENDS, Family, Flows, LAN, Order, SERVICE_PORT, WAN};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -24,13 +25,8 @@ const BURSTS: usize = 16;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Connections
-    #[arg(long, default_value_t = 1000)]
-    flows: u32,
-    #[arg(long, value_enum, default_value_t = Family::V4)]
-    family: Family,
-    #[arg(long, value_enum, default_value_t = Mode::Nat)]
-    mode: Mode,
+    #[command(flatten)]
+    setup: Setup,
     #[arg(long, value_enum, default_value_t = Order::Random)]
     order: Order,
     /// Packets measured in each run
@@ -44,9 +40,21 @@ pub(crate) struct Options {
     /// Cycles a second of the time stamp counter, in millions; by default what the kernel says
     #[arg(long)]
     mhz: Option<f64>,
+}
+
+/// What a benchmark's pipeline holds.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Setup {
+    /// Connections
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) flows: u32,
+    #[arg(long, value_enum, default_value_t = Family::V4)]
+    pub(crate) family: Family,
+    #[arg(long, value_enum, default_value_t = Mode::Nat)]
+    pub(crate) mode: Mode,
     /// Use reserved large pages for the tables, if there are enough
     #[arg(long)]
-    large_pages: bool,
+    pub(crate) large_pages: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -62,6 +70,10 @@ struct Cycles {
     min: f64,
     median: f64,
     max: f64,
+    /// In the order in which they were made.
+    samples: Vec<f64>,
+    /// Further runs in which the core was taken by something else.
+    discarded: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,13 +88,15 @@ struct Report {
     forward: Cycles,
     reply: Option<Cycles>,
     both: Cycles,
+    /// Whether there was no quiet moment for some of the runs, so that disturbed ones are among them.
+    disturbed: bool,
     connections: usize,
     displaced_ratio: f64,
 }
 
 /// A frame in a fixed place, like a received mbuf's data room.
 #[derive(Debug)]
-struct BenchPacket {
+pub(crate) struct BenchPacket {
     data: Box<Room>,
     len: usize,
 }
@@ -90,6 +104,13 @@ struct BenchPacket {
 #[derive(Debug)]
 #[repr(align(64))]
 struct Room([u8; 128]);
+
+impl BenchPacket {
+    /// An empty frame of `len` bytes, 128 at most.
+    pub(crate) fn new(len: usize) -> Self {
+        Self { data: Box::new(Room([0; 128])), len: len.min(128) }
+    }
+}
 
 impl Packet for BenchPacket {
     #[inline(always)]
@@ -121,7 +142,7 @@ impl Packet for BenchPacket {
     }
 }
 
-struct Bench {
+pub(crate) struct Bench {
     pipeline: Pipeline,
     packets: Vec<BenchPacket>,
     verdicts: Verdicts,
@@ -132,21 +153,22 @@ struct Bench {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    ensure!(options.flows > 0 && options.runs > 0, "there must be something to measure");
+    ensure!(options.setup.flows > 0 && options.runs > 0, "there must be something to measure");
     if !core_affinity::set_for_current(core_affinity::CoreId { id: options.cpu }) {
         bail!("cannot run on CPU {}", options.cpu);
     }
-    let mhz = match options.mhz {
-        Some(mhz) => mhz,
-        None => {
-            tsc_mhz().context("the speed of the time stamp counter is not in /proc/cpuinfo; give --mhz")?
-        }
+    let mhz = clock_mhz(options.mhz)?;
+    let setup = options.setup;
+    let mut bench = Bench::new(setup)?;
+    let create = bench.create(setup.flows, mhz)?;
+    let mut disturbed = false;
+    let mut way = |bench: &mut Bench, port: Option<PortId>| {
+        let (cycles, one_was) = bench.measure(options, port, mhz)?;
+        disturbed |= one_was;
+        anyhow::Ok(cycles)
     };
-    let mut bench = Bench::new(options)?;
-    let create = bench.create(options.flows, mhz)?;
-    let way = |bench: &mut Bench, port: Option<PortId>| bench.measure(options, port, mhz);
     let forward = way(&mut bench, Some(WAN))?;
-    let (reply, both) = match options.mode {
+    let (reply, both) = match setup.mode {
         Mode::Nat => (Some(way(&mut bench, Some(LAN))?), way(&mut bench, None)?),
         Mode::Dsr => (None, way(&mut bench, Some(WAN))?),
     };
@@ -154,15 +176,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     bench.pipeline.refresh_levels();
     let report = Report {
         benchmark: "pipeline",
-        flows: options.flows,
-        family: format!("{:?}", options.family).to_lowercase(),
-        mode: options.mode,
+        flows: setup.flows,
+        family: format!("{:?}", setup.family).to_lowercase(),
+        mode: setup.mode,
         order: format!("{:?}", options.order).to_lowercase(),
         tsc_mhz: mhz,
         create,
         forward,
         reply,
         both,
+        disturbed,
         connections: bench.pipeline.connections(),
         displaced_ratio: counters.index_displaced.get() as f64 / counters.index_keys.get().max(1) as f64,
     };
@@ -170,61 +193,72 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One service of the wanted mode, and every next hop that its packets have.
+pub(crate) fn world(setup: Setup) -> anyhow::Result<(Snapshot, Vec<NextHop>)> {
+    let family = setup.family;
+    let mut parts = traffic::parts(family);
+    let candidate = |n: u8| Candidate {
+        slot: u32::from(n),
+        address: traffic::backend(n, family),
+        port: BACKEND_PORT,
+        weight: 100,
+    };
+    let candidates: Vec<Candidate> = (0..BACKENDS).map(candidate).collect();
+    let scheduler =
+        scheduler::build(ctl::config::Scheduler::Maglev, &candidates, MaglevParameters::default())
+            .context("Maglev is always there")?;
+    parts.services.push(Service {
+        id: 0,
+        protocol: ctl::config::Protocol::Udp,
+        vip: traffic::vip(family).into(),
+        ports: ctl::config::Ports::new(SERVICE_PORT, SERVICE_PORT).context("a port")?,
+        mode: match setup.mode {
+            Mode::Nat => ctl::config::Mode::Nat,
+            Mode::Dsr => ctl::config::Mode::Dsr,
+        },
+        timeouts: dataplane::conn::Timeouts::default(),
+        source_affinity: false,
+        scheduler,
+    });
+    let gateway = parts.routes.first().map(|(_, via)| *via);
+    let hops = gateway.map(|address| NextHop { port: WAN, address }).into_iter();
+    let backends = (0..BACKENDS).map(|n| NextHop { port: LAN, address: traffic::backend(n, family) });
+    Ok((Snapshot::new(parts), hops.chain(backends).collect()))
+}
+
+/// Length of a frame of one family.
+pub(crate) fn frame_len(family: Family) -> usize {
+    match family {
+        Family::V4 => traffic::FRAME_V4,
+        Family::V6 => traffic::FRAME_V6,
+    }
+}
+
 impl Bench {
-    fn new(options: &Options) -> anyhow::Result<Self> {
-        let family = options.family;
-        let mut parts = traffic::parts(family);
-        let candidate = |n: u8| Candidate {
-            slot: u32::from(n),
-            address: traffic::backend(n, family),
-            port: BACKEND_PORT,
-            weight: 100,
-        };
-        let candidates: Vec<Candidate> = (0..BACKENDS).map(candidate).collect();
-        let scheduler =
-            scheduler::build(ctl::config::Scheduler::Maglev, &candidates, MaglevParameters::default())
-                .context("Maglev is always there")?;
-        parts.services.push(Service {
-            id: 0,
-            protocol: ctl::config::Protocol::Udp,
-            vip: traffic::vip(family).into(),
-            ports: ctl::config::Ports::new(SERVICE_PORT, SERVICE_PORT).context("a port")?,
-            mode: match options.mode {
-                Mode::Nat => ctl::config::Mode::Nat,
-                Mode::Dsr => ctl::config::Mode::Dsr,
-            },
-            timeouts: dataplane::conn::Timeouts::default(),
-            source_affinity: false,
-            scheduler,
-        });
+    pub(crate) fn new(setup: Setup) -> anyhow::Result<Self> {
+        let (snapshot, hops) = world(setup)?;
         let secret = Secret::random()?;
         let mut pipeline = Pipeline::new(Settings {
             worker: 0,
             steering: Arc::new(Steering::keyed(1, secret)),
-            max_connections: options.flows as usize,
-            large_pages: options.large_pages,
+            max_connections: setup.flows as usize,
+            large_pages: setup.large_pages,
             secret,
             maglev: MaglevParameters::default(),
             counters: Arc::new(WorkerCounters::default()),
         })?;
-        let gateway = parts.routes.first().map(|(_, via)| *via);
-        pipeline.publish(Arc::new(Snapshot::new(parts)));
-        let hops = gateway.map(|address| NextHop { port: WAN, address }).into_iter();
-        let backends = (0..BACKENDS).map(|n| NextHop { port: LAN, address: traffic::backend(n, family) });
-        for hop in hops.chain(backends) {
+        pipeline.publish(Arc::new(snapshot));
+        for hop in hops {
             pipeline.update_neighbor(hop, Some(traffic::PEER));
         }
-        let len = match family {
-            Family::V4 => traffic::FRAME_V4,
-            Family::V6 => traffic::FRAME_V6,
-        };
-        let packets =
-            (0..BURST * BURSTS).map(|_| BenchPacket { data: Box::new(Room([0; 128])), len }).collect();
+        let family = setup.family;
+        let len = frame_len(family);
+        let packets = (0..BURST * BURSTS).map(|_| BenchPacket::new(len)).collect();
         Ok(Self {
             pipeline,
             packets,
             verdicts: NO_VERDICTS,
-            backends: vec![0; options.flows as usize],
+            backends: vec![0; setup.flows as usize],
             family,
             now: 0,
         })
@@ -259,7 +293,7 @@ impl Bench {
     }
 
     /// Creates every connection and confirms it; cycles a packet of the creation.
-    fn create(&mut self, flows: u32, mhz: f64) -> anyhow::Result<f64> {
+    pub(crate) fn create(&mut self, flows: u32, mhz: f64) -> anyhow::Result<f64> {
         let mut nanos = 0.0;
         let batch = (BURST * BURSTS) as u32;
         for first in (0..flows).step_by(batch as usize) {
@@ -297,25 +331,56 @@ impl Bench {
         (0..BACKENDS).find(|&n| traffic::backend(n, self.family) == address).unwrap_or(0)
     }
 
-    /// Cycles a packet of known connections, in one direction, or burst by burst in both.
-    fn measure(&mut self, options: &Options, port: Option<PortId>, mhz: f64) -> anyhow::Result<Cycles> {
+    /// Cycles a packet of known connections, in one direction, or burst by burst in both; and whether a disturbed run is
+    /// among them, because as many again were discarded already.
+    fn measure(
+        &mut self,
+        options: &Options,
+        port: Option<PortId>,
+        mhz: f64,
+    ) -> anyhow::Result<(Cycles, bool)> {
         let ports = port.map_or([WAN, LAN], |port| [port, port]);
-        let mut runs = Vec::new();
-        for _ in 0..options.runs {
-            let mut flows = Flows::new(options.flows, options.order);
+        let (mut samples, mut discarded, mut disturbed) = (Vec::new(), 0, false);
+        while samples.len() < options.runs {
+            let mut flows = Flows::new(options.setup.flows, options.order);
+            let window = Window::open(options.cpu);
             let (mut nanos, mut packets) = (0.0, 0);
             while packets < options.packets {
-                for at in 0..self.packets.len() {
-                    self.fill(at, flows.next(), ports[at / BURST % 2]);
-                }
-                nanos += self.process(self.packets.len(), ports)?;
-                packets += self.packets.len() as u64;
+                nanos += self.batch(&mut flows, ports)?;
+                packets += self.batch_len();
             }
-            runs.push(nanos * mhz / 1000.0 / packets as f64);
+            if window.disturbed() {
+                if discarded < options.runs {
+                    discarded += 1;
+                    continue;
+                }
+                disturbed = true;
+            }
+            samples.push(nanos * mhz / 1000.0 / packets as f64);
         }
-        runs.sort_by(f64::total_cmp);
-        Ok(Cycles { min: runs[0], median: runs[runs.len() / 2], max: runs[runs.len() - 1] })
+        let mut sorted = samples.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (min, median, max) = (sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+        Ok((Cycles { min, median, max, samples, discarded }, disturbed))
     }
+
+    /// Packets of one [`Bench::batch`].
+    pub(crate) fn batch_len(&self) -> u64 {
+        self.packets.len() as u64
+    }
+
+    /// Nanoseconds that one batch of packets of known connections took.
+    pub(crate) fn batch(&mut self, flows: &mut Flows, ports: [PortId; 2]) -> anyhow::Result<f64> {
+        for at in 0..self.packets.len() {
+            self.fill(at, flows.next(), ports[at / BURST % 2]);
+        }
+        self.process(self.packets.len(), ports)
+    }
+}
+
+/// Cycles a second of the time stamp counter, in millions: as given, or as the kernel says.
+pub(crate) fn clock_mhz(given: Option<f64>) -> anyhow::Result<f64> {
+    given.or_else(tsc_mhz).context("the speed of the time stamp counter is not in /proc/cpuinfo; give --mhz")
 }
 
 /// What the kernel says of the time stamp counter: on a virtual machine the "cpu MHz" of its CPU model.
