@@ -4,6 +4,7 @@
 mod load;
 mod pipeline;
 mod quiet;
+mod report;
 mod scaling;
 mod traffic;
 
@@ -28,6 +29,8 @@ enum Benchmark {
     Config(load::ConfigOptions),
     /// What a second core adds, what a hand-off costs, and a model of up to 64 workers
     Scaling(scaling::Options),
+    /// Table and charts of a directory of results
+    Report(report::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -41,5 +44,6 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Benchmark::Scaling(options) => scaling::run(&options),
+        Benchmark::Report(options) => report::run(&options),
     }
 }
