@@ -63,7 +63,7 @@ step_clippy_no_dpdk() { run cargo clippy --locked -p dataplane --no-default-feat
 
 step_shellcheck() {
   command -v shellcheck >/dev/null || { skip 'shellcheck is not installed'; return; }
-  run shellcheck -x scripts/*.sh scripts/lib/*.sh scripts/net/*.sh .ci/run
+  run shellcheck -x scripts/*.sh scripts/lib/*.sh scripts/net/*.sh perf/*.sh perf/bench/*.sh .ci/run
 }
 
 # The EAL starts once per process, so tests that start it need a process each: nextest does that for every test.

@@ -26,6 +26,17 @@ SLUICE_NET_PACKAGES=(
 # Used by scripts/test.sh only.
 SLUICE_TEST_PACKAGES=('shellcheck|shellcheck')
 
+# Used by the benchmarks under perf/ only.
+SLUICE_PERF_PACKAGES=(
+  'jq|jq'
+  'dpdk-dev|dpdk-testpmd'
+  'wrk|wrk'
+  'haproxy|haproxy'
+  'nftables|nft'
+)
+# What would start for the whole machine if it were installed the usual way: package|service.
+SLUICE_SERVICES=('nginx-light|nginx' 'haproxy|haproxy' 'nftables|nftables')
+
 # Administrative tools live in sbin, which a plain user's PATH may lack.
 case ":$PATH:" in *:/usr/sbin:*) ;; *) PATH=$PATH:/usr/sbin:/sbin ;; esac
 
@@ -51,26 +62,29 @@ ensure_packages() {
   command -v apt-get >/dev/null || die "missing: ${missing[*]}" "This is not a Debian system; install the equivalents and run again."
   ((EUID == 0)) || die "missing packages: ${missing[*]}" "Install them: apt-get install ${missing[*]}"
   step packages "installing ${missing[*]}"
-  local start=$SECONDS log nginx_is_new=0
+  local start=$SECONDS log service
+  local -a services=()
   temp_file
   log=$TEMP_FILE
-  [[ " ${missing[*]} " != *' nginx-light '* ]] || nginx_is_new=1
-  # The package would start a web server for the whole machine; only our own, in namespaces, are wanted.
-  ((nginx_is_new == 0)) || forbid_service_start
+  for service in "${SLUICE_SERVICES[@]}"; do
+    [[ " ${missing[*]} " != *" ${service%%|*} "* ]] || services+=("${service#*|}")
+  done
+  # These packages would start a server for the whole machine; only our own, in namespaces, are wanted.
+  ((${#services[@]} == 0)) || forbid_service_start
   if ! run env DEBIAN_FRONTEND=noninteractive apt-get -q update >"$log" 2>&1 ||
     ! run env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1; then
     tail -n 20 "$log" >&2
     die "apt-get could not install: ${missing[*]}" "The lines above are its own; mend that and run again."
   fi
-  if ((nginx_is_new)); then
-    allow_service_start
-    # Neither now nor at the next boot.
+  ((${#services[@]} == 0)) || allow_service_start
+  # Neither now nor at the next boot.
+  for service in "${services[@]}"; do
     if command -v systemctl >/dev/null; then
-      systemctl disable nginx.service >/dev/null 2>&1 || true
+      systemctl disable "$service.service" >/dev/null 2>&1 || true
     elif command -v update-rc.d >/dev/null; then
-      update-rc.d nginx disable >/dev/null 2>&1 || true
+      update-rc.d "$service" disable >/dev/null 2>&1 || true
     fi
-  fi
+  done
   for entry in "$@"; do
     package_present "$entry" || die "package ${entry%%|*} is installed, but ${entry#*|} is still not there."
   done

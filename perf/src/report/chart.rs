@@ -73,7 +73,8 @@ pub(super) fn draw_all(directory: &Path, figures: &[Figure]) -> anyhow::Result<V
         charts.push((String::new(), "targets.svg".to_owned()));
     }
     let mut groups: Vec<(&str, &str, Vec<Bar>)> = Vec::new();
-    for figure in figures {
+    // A figure that brings curves is their summary.
+    for figure in figures.iter().filter(|figure| figure.extra.get("curves").is_none()) {
         let Some(bar) = bar(figure) else { continue };
         match groups.iter_mut().find(|(part, unit, _)| (*part, *unit) == (figure.part(), &figure.unit)) {
             Some((_, _, bars)) => bars.push(bar),

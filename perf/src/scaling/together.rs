@@ -6,7 +6,10 @@ use crate::quiet::Window;
 use crate::traffic::{Flows, LAN, Order, WAN};
 use anyhow::bail;
 use serde::Serialize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Time before a window that is not measured: a core that slept starts slowly.
+const WARM_UP: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
@@ -86,6 +89,10 @@ fn prepare(plan: Plan<'_>, cpu: usize, mhz: f64) -> anyhow::Result<Bench> {
 
 fn window(bench: &mut Bench, plan: Plan<'_>, cpu: usize) -> anyhow::Result<Sample> {
     let mut flows = Flows::new(plan.setup.flows, Order::Random);
+    let start = Instant::now();
+    while start.elapsed() < WARM_UP {
+        bench.batch(&mut flows, [WAN, LAN])?;
+    }
     let (watch, start) = (Window::open(cpu), Instant::now());
     let (mut nanos, mut packets) = (0.0, 0);
     while start.elapsed() < plan.window {
