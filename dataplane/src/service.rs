@@ -3,7 +3,7 @@
 use crate::conn::Timeouts;
 use crate::scheduler::Scheduler;
 use crate::wire::protocol;
-use ctl::config::{Mode, Ports, Prefix, Protocol};
+use ctl::config::{Mode, Mss, Ports, Prefix, Protocol};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
@@ -21,6 +21,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// Hash the source address alone, so that a client stays with its backend.
     pub source_affinity: bool,
+    /// What the MSS option of SYNs is limited to.
+    pub mss: Option<Mss>,
     pub scheduler: Arc<dyn Scheduler>,
 }
 
@@ -185,6 +187,7 @@ mod tests {
             mode: Mode::Nat,
             timeouts: Timeouts::default(),
             source_affinity: false,
+            mss: None,
             scheduler: Arc::new(RoundRobin::new(&[])),
         }
     }

@@ -147,6 +147,7 @@ golden! {
     tunnel_gue1: "tunnel-gue1.pcap",
     tunnel_gue0: "tunnel-gue0.pcap",
     tunnel_gre: "tunnel-gre.pcap",
+    refused: "refused.pcap",
     arp: "arp.pcap",
     ndp: "ndp.pcap",
     echo: "echo.pcap",

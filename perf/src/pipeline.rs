@@ -218,6 +218,7 @@ pub(crate) fn world(setup: Setup) -> anyhow::Result<(Snapshot, Vec<NextHop>)> {
         },
         timeouts: dataplane::conn::Timeouts::default(),
         source_affinity: false,
+        mss: None,
         scheduler,
     });
     let gateway = parts.routes.first().map(|(_, via)| *via);

@@ -33,6 +33,7 @@ const SERVICE: &[&str] = &[
     "tunnel_sources",
     "gue_port",
     "gue_variant",
+    "mss",
     "local_addresses",
     "scheduler",
     "affinity",
@@ -150,6 +151,7 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
     let tunnel_sources = reader.list(table, "tunnel_sources");
     let gue_port = reader.maybe(table, "gue_port");
     let gue_variant = reader.maybe(table, "gue_variant");
+    let mss = reader.maybe(table, "mss");
     let local_addresses = reader.list(table, "local_addresses");
     let scheduler = reader.or(table, "scheduler", Service::default_scheduler());
     let affinity = reader.or(table, "affinity", Service::default_affinity());
@@ -171,6 +173,7 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
         tunnel_sources: tunnel_sources?.unwrap_or_default(),
         gue_port: gue_port?,
         gue_variant: gue_variant?,
+        mss: mss?,
         local_addresses: local_addresses?.unwrap_or_default(),
         scheduler: scheduler?,
         affinity: affinity?,

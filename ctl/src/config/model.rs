@@ -2,8 +2,8 @@
 
 use super::origin::Origin;
 use super::{
-    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Payload, Poll, Ports, Prefix, Protocol,
-    Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel,
+    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports, Prefix,
+    Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel,
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -157,6 +157,9 @@ pub struct Service {
     /// With `gue`: 1, IP directly behind UDP, or 0, with a header of four bytes between. `None`: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gue_variant: Option<u8>,
+    /// With TCP: no SYN that passes offers larger segments. `None`: they pass as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mss: Option<Mss>,
     /// With `full-nat`: source addresses towards backends. Empty: those of the port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub local_addresses: Vec<IpAddr>,

@@ -1,8 +1,8 @@
 //! Single TOML values to Rust values.
 
 use super::types::{
-    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Payload, Poll, Ports, Prefix, Protocol,
-    Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, ValueError, quote,
+    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports, Prefix,
+    Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, ValueError, quote,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -119,14 +119,18 @@ texts!(
     Tunnel
 );
 
-impl FromValue for Ports {
-    /// `ports = 80` says the same as `ports = "80"`, so it is taken.
-    fn from_value(value: &DeValue<'_>) -> Result<Self, ValueError> {
-        match value {
-            DeValue::Integer(number) => number.to_string().parse(),
-            _ => String::from_value(value)?.parse(),
+/// Text that is often a number: `ports = 80` says the same as `ports = "80"`, so it is taken.
+macro_rules! texts_or_numbers {
+    ($($type:ty),+) => {$(
+        impl FromValue for $type {
+            fn from_value(value: &DeValue<'_>) -> Result<Self, ValueError> {
+                match value {
+                    DeValue::Integer(number) => number.to_string().parse(),
+                    _ => String::from_value(value)?.parse(),
+                }
+            }
         }
-    }
+    )+};
 }
 
 impl FromValue for StatusSet {
@@ -148,6 +152,7 @@ impl FromValue for StatusSet {
         }
     }
 }
+texts_or_numbers!(Ports, Mss);
 
 impl FromValue for IpAddr {
     fn from_value(value: &DeValue<'_>) -> Result<Self, ValueError> {

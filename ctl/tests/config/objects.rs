@@ -299,6 +299,20 @@ fn keys_that_need_another_mode() {
 }
 
 #[test]
+fn segment_sizes_are_for_tcp() {
+    wrong_service("mss = 200 #!", "service.mss", "\"200\" is no segment size", "from 536");
+    wrong_text(
+        &BASE.replace("\"tcp\"", "\"udp\"\nmss = 1400 #!"),
+        "service.mss",
+        "no meaning with protocol = \"udp\"",
+        "remove it",
+    );
+    let mss = |value: &str| parse(&BASE.replace("mode", &format!("mss = {value}\nmode"))).services[0].mss;
+    assert_eq!(mss("1400"), mss("\"1400\""));
+    assert_eq!(mss("\"auto\"").map(|mss| mss.to_string()), Some("auto".into()));
+}
+
+#[test]
 fn tunnels_have_keys_of_their_own() {
     let dsr =
         |keys: &str| BASE.replace("mode = \"nat\"", &format!("mode = \"dsr\"\n{keys}")).replace(":8080", "");

@@ -148,6 +148,7 @@ pub(super) fn snapshot(
             mode: service.config.mode,
             timeouts,
             source_affinity: service.config.affinity == Affinity::SourceIp,
+            mss: service.config.mss,
             scheduler: schedule(service, parameters),
         });
     }

@@ -1,8 +1,8 @@
 //! The first packet of a connection: which service, which worker, which backend.
 
-use super::forward::{address, through};
+use super::forward::{address, through, too_big};
 use super::parse::Parsed;
-use super::{Context, Shared, forget, full_nat, refuse};
+use super::{Context, Shared, forget, full_nat, refuse, tunnel};
 use crate::conn::{Class, Direction, Entry, Full, State, Table};
 use crate::flow::FIRST_PROBE_PORT;
 use crate::packet::Packet;
@@ -205,16 +205,16 @@ fn untracked<K: Rewrite, P: Packet>(
         Err(reason) => return Verdict::Drop(reason),
     };
     let verdict = match arrival.snapshot.tunnel(number) {
-        Some(tunnel) => super::tunnel::enter::<K, P>(shared, tunnel, slot, parsed.hash, packet),
+        Some(tunnel) => tunnel::enter::<K, P>(shared, arrival, tunnel, slot, parsed.hash, packet),
         None if parsed.bytes > u32::from(shared.neighbors.get(slot).max_frame) => {
-            Verdict::Drop(DropReason::MtuExceeded)
+            too_big(shared, arrival, slot, 0, packet)
         }
         None => {
             K::decrement_hop_limit(packet.data_mut());
             address(shared, slot, packet.data_mut())
         }
     };
-    shared.counters.stateless.add(u64::from(!matches!(verdict, Verdict::Drop(_))));
+    shared.counters.stateless.add(u64::from(!matches!(verdict, Verdict::Drop(_) | Verdict::Refuse(_))));
     verdict
 }
 

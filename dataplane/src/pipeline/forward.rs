@@ -1,8 +1,9 @@
 //! Packets of known connections: look up, check, rewrite.
 
+use super::complain::{self, Complaint};
 use super::decide::Plan;
 use super::parse::Parsed;
-use super::{Context, Notice, Shared, Verdicts, decide, forget, refuse, tunnel};
+use super::{Context, Notice, Shared, Verdicts, decide, forget, mss, refuse, tunnel};
 use crate::conn::{Class, Direction, Entry, State, Table, Tick, Timeouts};
 use crate::counters::WorkerCounters;
 use crate::io::BURST;
@@ -51,7 +52,7 @@ pub(super) fn burst<K: Rewrite, P: Packet>(
                     && one.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0
                     && !entry.tunnelled =>
             {
-                pass(entry, shared, arrival.now, direction, one, &mut packets[at])
+                pass(entry, shared, arrival, direction, one, &mut packets[at])
             }
             Some(_) => {
                 let id = one.candidate.id();
@@ -212,13 +213,16 @@ pub(super) fn through<K: Rewrite, P: Packet>(
     let steady = state.is_steady() && parsed.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0;
     if !steady {
         advance(table, shared, arrival, id, direction, parsed.tcp_flags, is_tcp);
+        if is_tcp && parsed.tcp_flags & flag::SYN != 0 {
+            mss::clamp(table.entry(id), shared, arrival, usize::from(parsed.l4), packet.data_mut());
+        }
     }
     let entry = table.entry_mut(id);
     if entry.tunnelled {
         entry.last_seen = arrival.now;
         return tunnel::through(table, shared, arrival, id, parsed, packet);
     }
-    pass(entry, shared, arrival.now, direction, parsed, packet)
+    pass(entry, shared, arrival, direction, parsed, packet)
 }
 
 /// Rewrites a packet of a connection and sends it on its way.
@@ -226,16 +230,16 @@ pub(super) fn through<K: Rewrite, P: Packet>(
 fn pass<K: Rewrite, P: Packet>(
     entry: &mut Entry<K>,
     shared: &mut Shared,
-    now: Tick,
+    arrival: Context<'_>,
     direction: Direction,
     parsed: &Parsed<K>,
     packet: &mut P,
 ) -> Verdict {
-    entry.last_seen = now;
+    entry.last_seen = arrival.now;
     let slot = entry.next_hops[direction as usize];
     let neighbor = shared.neighbors.get_mut(slot);
     if parsed.bytes > u32::from(neighbor.room) {
-        return stuck(entry, shared, direction, parsed, packet);
+        return stuck(entry, shared, arrival, direction, parsed, packet);
     }
     let frame = packet.data_mut();
     let port = neighbor.send(frame);
@@ -250,13 +254,14 @@ fn pass<K: Rewrite, P: Packet>(
 fn stuck<K: Rewrite, P: Packet>(
     entry: &Entry<K>,
     shared: &mut Shared,
+    arrival: Context<'_>,
     direction: Direction,
     parsed: &Parsed<K>,
     packet: &mut P,
 ) -> Verdict {
     let slot = entry.next_hops[direction as usize];
     if parsed.bytes > u32::from(shared.neighbors.get(slot).max_frame) {
-        return Verdict::Drop(DropReason::MtuExceeded);
+        return too_big(shared, arrival, slot, 0, packet);
     }
     rewrite::apply(entry, direction, packet.data_mut(), usize::from(parsed.l4));
     count(&shared.counters, entry.backend, direction, parsed.bytes);
@@ -334,6 +339,22 @@ fn count_failure(shared: &Shared, slot: u32) {
     if let Some(counters) = shared.counters.backends.get(slot as usize) {
         counters.failures.add(1);
     }
+}
+
+/// A packet that is longer than the link to the next hop in `slot` takes, with `overhead` bytes of a tunnel. IPv4 packets
+/// that may be fragmented are refused all the same: the sender fragments them once it knows.
+#[cold]
+#[inline(never)]
+pub(super) fn too_big<P: Packet>(
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    slot: Slot,
+    overhead: usize,
+    packet: &mut P,
+) -> Verdict {
+    let frame = usize::from(shared.neighbors.get(slot).max_frame);
+    let mtu = frame.saturating_sub(rewrite::L3 + overhead) as u16;
+    complain::about(shared, arrival, DropReason::MtuExceeded, Complaint::TooBig(mtu), packet)
 }
 
 /// Writes the hardware addresses of the next hop, or has the packet wait for them.

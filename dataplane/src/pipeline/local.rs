@@ -1,5 +1,6 @@
 //! What is meant for the balancer itself: ARP, neighbour discovery, echo.
 
+use super::complain::{self, Complaint};
 use super::parse::Other;
 use super::{Context, Notice, Shared};
 use crate::flow::FIRST_PROBE_PORT;
@@ -24,6 +25,9 @@ pub(super) fn receive<P: Packet>(
         Other::Arp => arp(shared, arrival, packet),
         Other::Icmp { l4, len } => icmp_v4(arrival, usize::from(l4), usize::from(len), packet),
         Other::Icmpv6 { l4, len } => icmp_v6(shared, arrival, usize::from(l4), usize::from(len), packet),
+        Other::Bad(DropReason::HopLimit) => {
+            complain::about(shared, arrival, DropReason::HopLimit, Complaint::HopLimit, packet)
+        }
         Other::Bad(reason) => Verdict::Drop(reason),
     }
 }

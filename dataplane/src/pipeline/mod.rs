@@ -9,10 +9,12 @@
 //!
 //! No I/O, no clock, no allocation, no lock, no system call. Time is an argument.
 
+mod complain;
 mod decide;
 mod forward;
 mod full_nat;
 mod local;
+mod mss;
 mod parse;
 mod refuse;
 mod tunnel;
@@ -101,6 +103,8 @@ struct Shared {
     backend_hops: Box<[(u32, Slot)]>,
     local_ends: LocalEnds,
     notices: ArrayVec<Notice, NOTICES>,
+    /// For ICMP errors of our own.
+    errors: complain::Budget,
     macs: ArrayVec<MacWord, 256>,
     maglev: MaglevParameters,
 }
@@ -148,6 +152,7 @@ impl Pipeline {
                 backend_hops: vec![(0, 0); MAX_BACKENDS].into(),
                 local_ends: LocalEnds::new(&secret),
                 notices: ArrayVec::new(),
+                errors: complain::Budget::new(),
                 macs: ArrayVec::new(),
                 maglev,
             },

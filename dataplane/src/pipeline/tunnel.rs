@@ -24,7 +24,7 @@ pub(super) fn through<K: Rewrite, P: Packet>(
     let Some(tunnel) = arrival.snapshot.tunnel(entry.backend) else {
         return Verdict::Drop(DropReason::NoRoute);
     };
-    let verdict = enter::<K, P>(shared, tunnel, entry.next_hops[0], parsed.hash, packet);
+    let verdict = enter::<K, P>(shared, arrival, tunnel, entry.next_hops[0], parsed.hash, packet);
     if let (Verdict::Forward(_) | Verdict::Hold(_), Some(backend)) =
         (verdict, shared.counters.backends.get(entry.backend as usize))
     {
@@ -37,6 +37,7 @@ pub(super) fn through<K: Rewrite, P: Packet>(
 /// Puts a packet of the flow with this hash into a tunnel whose next hop is in `slot`.
 pub(super) fn enter<K: Rewrite, P: Packet>(
     shared: &mut Shared,
+    arrival: Context<'_>,
     tunnel: &Encapsulation,
     slot: Slot,
     hash: u64,
@@ -44,7 +45,7 @@ pub(super) fn enter<K: Rewrite, P: Packet>(
 ) -> Verdict {
     let inner = K::total_len(packet.data());
     if L3 + tunnel.overhead() + inner > usize::from(shared.neighbors.get(slot).max_frame) {
-        return Verdict::Drop(DropReason::MtuExceeded);
+        return forward::too_big(shared, arrival, slot, tunnel.overhead(), packet);
     }
     // RFC 2003 section 3.1: it is forwarded, so the inner hop limit goes down by one, before.
     K::decrement_hop_limit(packet.data_mut());

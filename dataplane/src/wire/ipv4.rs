@@ -21,6 +21,8 @@ pub mod at {
     pub const DESTINATION: usize = 16;
 }
 
+/// Don't Fragment.
+pub const DONT_FRAGMENT: u16 = 0x4000;
 /// More Fragments, and the 13 bits of the fragment offset.
 pub const MF_OR_OFFSET: u16 = 0x3fff;
 
@@ -64,6 +66,11 @@ impl<'a> Ipv4<'a> {
     #[inline(always)]
     pub fn is_fragment(&self) -> bool {
         be16(self.0, at::FRAGMENT) & MF_OR_OFFSET != 0
+    }
+
+    /// Where the payload belongs in that of the whole datagram, in bytes (the field counts units of 8).
+    pub fn fragment_offset(&self) -> usize {
+        usize::from(be16(self.0, at::FRAGMENT) & 0x1fff) * 8
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@
     reason = "each test file uses its part of it"
 )]
 
-use ctl::config::{Mode, Protocol, Tunnel};
+use ctl::config::{Mode, Mss, Protocol, Tunnel};
 use dataplane::conn::Timeouts;
 use dataplane::counters::WorkerCounters;
 use dataplane::flow::Secret;
@@ -22,7 +22,9 @@ use dataplane::tunnel::{self, GueForm};
 use dataplane::verdict::DropReason;
 use dataplane::wire::ethernet::Mac;
 use dataplane::worker::{self, Command, ControlEnd, Event, Worker};
-use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TcpHeader, TransportSlice};
+use etherparse::{
+    Icmpv4Slice, Icmpv6Slice, NetSlice, PacketBuilder, SlicedPacket, TcpHeader, TransportSlice,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -56,6 +58,7 @@ pub struct ServiceSpec {
     pub protocol: Protocol,
     pub mode: Mode,
     pub tunnel: Option<Arc<tunnel::Options>>,
+    pub mss: Option<Mss>,
     pub scheduler: ctl::config::Scheduler,
     pub backends: Vec<BackendSpec>,
 }
@@ -73,6 +76,7 @@ pub fn spec(vip: &'static str, protocol: Protocol, mode: Mode, backends: &[&'sta
         protocol,
         mode,
         tunnel: None,
+        mss: None,
         scheduler: ctl::config::Scheduler::RoundRobin,
         backends: backends.iter().map(|address| BackendSpec { address, weight: 100 }).collect(),
     }
@@ -156,6 +160,7 @@ pub fn add_service(parts: &mut Parts, spec: &ServiceSpec) {
         mode: spec.mode,
         timeouts: Timeouts::default(),
         source_affinity: false,
+        mss: spec.mss,
         scheduler: scheduler::build(spec.scheduler, &candidates, MaglevParameters::default()).unwrap(),
     });
 }
@@ -438,5 +443,57 @@ pub fn parse(frame: &[u8]) -> Left {
         hop_limit,
         tcp,
         payload,
+    }
+}
+
+/// An ICMP error that left, its checksums verified by an independent parser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub to_mac: Mac,
+    pub from_mac: Mac,
+    pub from: IpAddr,
+    pub to: IpAddr,
+    pub hop_limit: u8,
+    pub kind: u8,
+    pub code: u8,
+    /// The second word.
+    pub rest: u32,
+    pub quote: Vec<u8>,
+}
+
+pub fn parse_problem(frame: &[u8]) -> Problem {
+    let packet = SlicedPacket::from_ethernet(frame).expect("well-formed");
+    let (from, to, hop_limit, message): (IpAddr, IpAddr, u8, Vec<u8>) = match packet.net.as_ref().expect("IP")
+    {
+        NetSlice::Ipv4(ip) => {
+            let header = ip.header().to_header();
+            assert_eq!(header.calc_header_checksum(), header.header_checksum, "IPv4 header checksum");
+            assert_eq!(header.protocol.0, 1);
+            let body = ip.payload().payload.to_vec();
+            let expected = Icmpv4Slice::from_slice(&body).unwrap().icmp_type().calc_checksum(&body[8..]);
+            assert_eq!(expected, u16::from_be_bytes([body[2], body[3]]), "ICMP checksum");
+            (header.source.into(), header.destination.into(), header.time_to_live, body)
+        }
+        NetSlice::Ipv6(ip) => {
+            let header = ip.header().to_header();
+            assert_eq!(header.next_header.0, 58);
+            let body = ip.payload().payload.to_vec();
+            let slice = Icmpv6Slice::from_slice(&body).unwrap();
+            assert!(slice.is_checksum_valid(header.source, header.destination), "ICMPv6 checksum");
+            (header.source.into(), header.destination.into(), header.hop_limit, body)
+        }
+        other @ NetSlice::Arp(_) => panic!("unexpected {other:?}"),
+    };
+    let mac = |at: usize| Mac(frame[at..at + 6].try_into().unwrap());
+    Problem {
+        to_mac: mac(0),
+        from_mac: mac(6),
+        from,
+        to,
+        hop_limit,
+        kind: message[0],
+        code: message[1],
+        rest: u32::from_be_bytes(message[4..8].try_into().unwrap()),
+        quote: message[8..].to_vec(),
     }
 }

@@ -6,7 +6,7 @@ dropped (then its name ends in .drop.pcap and it holds arriving frames alone). P
 02:00:00:00:00:01 is the balancer's WAN port, 02:00:00:00:00:02 its LAN port. Services and backends are those of
 ../golden.rs.
 """
-from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest,
+from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig, ICMPv6TimeExceeded,
                        ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, Raw, wrpcap)
 
 WAN, LAN = "02:00:00:00:00:01", "02:00:00:00:00:02"
@@ -158,6 +158,28 @@ for number, kind in enumerate(("ipip", "gue1", "gue0", "gre")):
                             Ether(dst=BACKENDS[outer_version], src=LAN) / outer(outer_version, tos, protocol) / inside]
     save(f"tunnel-{kind}", packets)
 
+# --- errors of the balancer's own ---------------------------------------------------------------------------------
+
+def error(version, src, dst, message, quoted):
+    # At most 576 and 1280 bytes in all.
+    quote = Raw(bytes(quoted)[:548 if version == 4 else 1232])
+    if version == 4:
+        return Ether(dst=GATEWAY, src=WAN) / IP(src=src, dst=dst, ttl=64, id=0, flags="DF", tos=0xC0) / message / quote
+    return Ether(dst=GATEWAY, src=WAN) / IPv6(src=src, dst=dst, hlim=64, tc=0xC0) / message / quote
+
+
+refused = []
+for v, client, vip, tunnelled, port in ((4, C4, V4, "192.0.2.40", "10.0.0.2"), (6, C6, V6, "2001:db8:a::41", "2001:db8::2")):
+    last = ip(v, client, vip, 1) / UDP(sport=40000, dport=53) / Raw(b"traceroute")
+    expired = ICMP(type=11, code=0) if v == 4 else ICMPv6TimeExceeded(code=0)
+    refused += [Ether(dst=WAN, src=GATEWAY) / last, error(v, port, client, expired, last)]
+    # One byte more than fits into IPIP on a link of 1500.
+    fits = 1480 if v == 4 else 1460
+    big = ip(v, client, tunnelled, 64) / UDP(sport=40000, dport=80) / Raw(b"x" * (fits + 1 - (28 if v == 4 else 48)))
+    too_big = ICMP(type=3, code=4, nexthopmtu=fits) if v == 4 else ICMPv6PacketTooBig(mtu=fits)
+    refused += [Ether(dst=WAN, src=GATEWAY) / big, error(v, tunnelled, client, too_big, big)]
+save("refused", refused)
+
 save("arp", [Ether(dst="ff:ff:ff:ff:ff:ff", src=GATEWAY) / ARP(op=1, hwsrc=GATEWAY, psrc="10.0.0.1", pdst=V4),
              Ether(dst=GATEWAY, src=WAN) / ARP(op=2, hwsrc=WAN, psrc=V4, hwdst=GATEWAY, pdst="10.0.0.1"),
              Ether(dst="ff:ff:ff:ff:ff:ff", src=BACKENDS[4]) / ARP(op=1, hwsrc=BACKENDS[4], psrc=B4, pdst="10.1.0.1"),
@@ -171,7 +193,6 @@ save("echo", [Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, ttl=9, id=1) / IC
               Ether(dst=WAN, src=GATEWAY) / IPv6(src=C6, dst=V6, hlim=9) / ICMPv6EchoRequest(id=5, seq=6, data=b"abcdefg"),
               Ether(dst=GATEWAY, src=WAN) / IPv6(src=V6, dst=C6, hlim=64) / ICMPv6EchoReply(id=5, seq=6, data=b"abcdefg")])
 save("hostile.drop", [
-    Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, ttl=1) / UDP(sport=1, dport=53),
     Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, flags="MF") / UDP(sport=1, dport=53) / Raw(b"12345678"),
     Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, chksum=1) / UDP(sport=1, dport=53),
     Ether(dst=WAN, src=GATEWAY) / IP(src="127.0.0.1", dst=V4) / UDP(sport=1, dport=53),

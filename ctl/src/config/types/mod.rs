@@ -3,6 +3,7 @@
 
 mod address;
 mod health;
+mod mss;
 mod ports;
 mod units;
 mod words;
@@ -11,6 +12,7 @@ use std::fmt;
 
 pub use address::{BackendAddress, InterfaceAddress, Prefix};
 pub use health::{Payload, StatusSet};
+pub use mss::Mss;
 pub use ports::Ports;
 pub use units::{Size, TimeSpan};
 pub use words::{Affinity, HealthType, Mode, Poll, Protocol, Scheduler, Steering, Tunnel};

@@ -2,7 +2,7 @@
 
 use super::{bad_name, duplicates, health, not_a_host, on_line};
 use crate::config::read::Reader;
-use crate::config::{Backend, Config, Mode, Service, TimeSpan, Tunnel};
+use crate::config::{Backend, Config, Mode, Protocol, Service, TimeSpan, Tunnel};
 use std::collections::HashSet;
 
 /// A table of 65537 entries cannot give shares to more than this.
@@ -18,6 +18,10 @@ pub(super) fn check(reader: &mut Reader, index: usize, service: &Service) {
     if let Some(what) = not_a_host(service.vip.address()) {
         let problem = format!("{} is or begins with {what}", service.vip);
         reader.error(&format!("{path}.vip"), problem, "use an address that clients can reach");
+    }
+    if service.mss.is_some() && service.protocol != Protocol::Tcp {
+        let problem = format!("mss has no meaning with protocol = \"{}\"", service.protocol);
+        reader.error(&format!("{path}.mss"), problem, "remove it");
     }
     check_local_addresses(reader, &path, service);
     check_times(reader, &path, service);
