@@ -8,7 +8,7 @@ SLUICE_BUILD_PACKAGES=(
   'build-essential|cc'
   'pkg-config|pkg-config'
   'libdpdk-dev|pkg:libdpdk'
-  'libclang-dev|file:/usr/lib/llvm-*/lib/libclang*.so*'
+  'libclang-dev|file:/usr/lib/llvm-*/lib/libclang.so*'
 )
 SLUICE_NET_PACKAGES=(
   'iproute2|ip'
