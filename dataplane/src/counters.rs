@@ -54,6 +54,8 @@ pub struct WorkerCounters {
     pub generated: Counter,
     /// Forwarded without a connection, because the table was full.
     pub stateless: Counter,
+    /// ICMP errors passed on to an end of the connection that they are about.
+    pub icmp_errors: Counter,
     /// Packets given to the worker that owns their connection.
     pub handoffs: Counter,
     /// Packets taken from other workers.
@@ -137,6 +139,7 @@ impl WorkerCounters {
             held: Counter::default(),
             generated: Counter::default(),
             stateless: Counter::default(),
+            icmp_errors: Counter::default(),
             handoffs: Counter::default(),
             handoffs_in: Counter::default(),
             relayed: Counter::default(),

@@ -20,6 +20,12 @@ pub trait Rewrite: FlowKey {
     /// from the start of the frame; the deltas are those of [`deltas`].
     fn rewrite(frame: &mut [u8], l4: usize, to: &Self, header: Delta, transport: Delta);
 
+    /// Source and destination port as in the header.
+    fn ports(&self) -> [u8; 4];
+
+    /// Puts the addresses of `to` into the IP header that `packet` begins with. The header's checksum follows.
+    fn readdress(packet: &mut [u8], to: &Self);
+
     /// What the hop contributes to the change of the IP header's checksum.
     const HOP_DELTA: Delta;
 }
@@ -65,8 +71,35 @@ fn transport(frame: &mut [u8], l4: usize, ports: [u8; 4], protocol: u8, delta: D
     }
 }
 
+/// Makes the packet that `packet` begins with, of the flow `from`, one of the flow `to`, its hop limit untouched. It may be
+/// cut short behind the ports; checksums follow as far as they are there. `l4` is the offset of the transport header.
+pub fn requote<K: Rewrite>(packet: &mut [u8], l4: usize, from: &K, to: &K) {
+    K::readdress(packet, to);
+    let delta = Delta::between(from.address_sum().and(from.port_sum()), to.address_sum().and(to.port_sum()));
+    let Some(header) = packet.get_mut(l4..).filter(|header| header.len() >= 4) else { return };
+    header[..4].copy_from_slice(&to.ports());
+    let udp = to.protocol() == protocol::UDP;
+    let checksum = if udp { udp::at::CHECKSUM } else { tcp::at::CHECKSUM };
+    if header.len() >= checksum + 2 {
+        let field = field_mut(header, checksum);
+        if udp { delta.update_udp(field) } else { delta.update(field) }
+    }
+}
+
 impl Rewrite for V4Key {
     const HOP_DELTA: Delta = Delta::HOP;
+
+    fn ports(&self) -> [u8; 4] {
+        self.port_bytes()
+    }
+
+    fn readdress(packet: &mut [u8], to: &Self) {
+        let Some(ip) = packet.first_chunk_mut::<{ ipv4::LEN }>() else { return };
+        let addresses = to.address_bytes();
+        let delta = Delta::replace(&ip[ipv4::at::SOURCE..], &addresses);
+        delta.update(field_mut(ip, ipv4::at::CHECKSUM));
+        ip[ipv4::at::SOURCE..].copy_from_slice(&addresses);
+    }
 
     fn total_len(frame: &[u8]) -> usize {
         let field = frame.get(L3 + ipv4::at::TOTAL_LENGTH..).and_then(|rest| rest.first_chunk());
@@ -97,6 +130,16 @@ impl Rewrite for V4Key {
 impl Rewrite for V6Key {
     // No checksum in the header, so no change to it either.
     const HOP_DELTA: Delta = Delta::NONE;
+
+    fn ports(&self) -> [u8; 4] {
+        self.port_bytes()
+    }
+
+    fn readdress(packet: &mut [u8], to: &Self) {
+        if let Some(ip) = packet.first_chunk_mut::<{ ipv6::LEN }>() {
+            ip[ipv6::at::SOURCE..].copy_from_slice(&to.address_bytes());
+        }
+    }
 
     fn total_len(frame: &[u8]) -> usize {
         let field = frame.get(L3 + ipv6::at::PAYLOAD_LENGTH..).and_then(|rest| rest.first_chunk());

@@ -4,7 +4,7 @@ use crate::conn::Timeouts;
 use crate::scheduler::Scheduler;
 use crate::wire::protocol;
 use ctl::config::{Mode, Mss, Ports, Prefix, Protocol};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -121,6 +121,9 @@ impl ServiceTable {
 
 /// A map with a cheap hash, for keys that come from the configuration: nobody outside chooses them.
 pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FoldHasher>>;
+
+/// Likewise a set.
+pub(crate) type FastSet<K> = HashSet<K, BuildHasherDefault<FoldHasher>>;
 
 /// Multiply and fold.
 #[derive(Debug, Default, Clone, Copy)]

@@ -5,8 +5,8 @@
 
 use crate::conn::Timeouts;
 use crate::route::{NextHop, PortId, Route, RouteTable};
-use crate::service::{FastMap, Service, ServiceTable};
-use crate::tunnel::{self, Encapsulation};
+use crate::service::{FastMap, FastSet, Service, ServiceTable};
+use crate::tunnel::{self, Encapsulation, TunnelEnd};
 use crate::wire::ethernet::Mac;
 use ctl::config::{InterfaceAddress, Prefix};
 use std::net::{IpAddr, Ipv6Addr};
@@ -22,6 +22,8 @@ pub struct Snapshot {
     backends: Vec<Option<Backend>>,
     /// By slot of the backend; shorter if the last ones have none.
     tunnels: Vec<Option<Encapsulation>>,
+    /// The far ends of all tunnels.
+    tunnel_ends: FastSet<TunnelEnd>,
     ports: Vec<Port>,
     routes: RouteTable,
     locals: FastMap<IpAddr, PortId>,
@@ -120,6 +122,7 @@ impl Snapshot {
             table: ServiceTable::new(&services),
             services,
             backends,
+            tunnel_ends: ways.iter().flatten().map(Encapsulation::end).collect(),
             tunnels: ways,
             ports,
             routes,
@@ -150,6 +153,11 @@ impl Snapshot {
     /// The tunnel to the backend in `slot`, if there is one.
     pub fn tunnel(&self, slot: u32) -> Option<&Encapsulation> {
         self.tunnels.get(slot as usize)?.as_ref()
+    }
+
+    /// Whether some tunnel leads to `end`.
+    pub fn is_tunnel_end(&self, end: TunnelEnd) -> bool {
+        self.tunnel_ends.contains(&end)
     }
 
     pub fn ports(&self) -> &[Port] {

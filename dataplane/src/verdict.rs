@@ -90,6 +90,16 @@ drop_reasons! {
     IcmpMalformed = "icmp_malformed",
     /// An ICMP message that concerns no connection.
     IcmpUnrelated = "icmp_unrelated",
+    /// An ICMP error that quotes too little to say which connection it is about.
+    IcmpErrorTruncated = "icmp_error_truncated",
+    /// An ICMP error whose checksum is wrong.
+    IcmpErrorChecksum = "icmp_error_checksum",
+    /// An ICMP error about another ICMP message.
+    IcmpErrorAboutIcmp = "icmp_error_about_icmp",
+    /// An ICMP message in fragments, or an ICMP error about a fragment without ports.
+    IcmpFragment = "icmp_fragment",
+    /// An ICMP error about a tunnel to a backend that says nothing to a client.
+    TunnelError = "tunnel_error",
     /// A multicast or broadcast packet.
     Multicast = "multicast",
     /// For an address or port of no service.

@@ -104,7 +104,7 @@ fn every_malformation_has_its_reason() {
         ("ARP cut short", cut(with(v4(), 12, &[8, 6]), 40), ArpMalformed),
         ("ARP about tokens", with(v4(), 12, &[8, 6]), ArpMalformed),
         ("ICMP without a header", sealed(with(with(cut(v4(), 38), 23, &[1]), 16, &[0, 24])), IcmpMalformed),
-        ("ICMP error about nothing", sealed(with(with(v4(), 23, &[1]), 34, &[3, 4])), IcmpUnrelated),
+        ("ICMP error about nothing", sealed(with(with(v4(), 23, &[1]), 34, &[3, 4])), IcmpMalformed),
         ("no such service", udp(CLIENT, "192.0.2.10:81").frame(WAN, b""), NoService),
         ("no such address", udp(CLIENT, "203.0.113.1:80").frame(WAN, b""), NoService),
         ("another protocol's service", udp(CLIENT, "192.0.2.30:80").frame(WAN, b""), NoService),

@@ -18,6 +18,7 @@ SLUICE_NET_PACKAGES=(
   'nginx-light|nginx'
   'curl|curl'
   'iputils-ping|ping'
+  'traceroute|traceroute'
   'tcpdump|tcpdump'
   'python3|python3'
   'openssl|openssl'

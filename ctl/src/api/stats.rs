@@ -31,6 +31,9 @@ pub struct Stats {
     pub held_packets: u64,
     /// Made by the balancer: ARP, neighbour discovery, echo replies.
     pub generated_packets: u64,
+    /// ICMP errors passed on to the client or backend of the connection that they are about; forwarded packets too.
+    #[serde(default)]
+    pub icmp_error_packets: u64,
     /// Dropped packets by reason, each packet under exactly one; reasons that never occurred may be left
     /// out or 0.
     pub drops: BTreeMap<String, u64>,

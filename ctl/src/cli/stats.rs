@@ -29,6 +29,7 @@ fn totals(output: &Output, stats: &Stats) -> String {
         ("punted", stats.punted_packets),
         ("held", stats.held_packets),
         ("generated", stats.generated_packets),
+        ("ICMP errors passed on", stats.icmp_error_packets),
     ] {
         rows.push([text(name), text(packets)]);
     }

@@ -93,6 +93,7 @@ pub(crate) fn stats() -> Stats {
         punted_packets: 0,
         held_packets: 0,
         generated_packets: 2,
+        icmp_error_packets: 0,
         drops: BTreeMap::from([("no_service".into(), 2), ("bad_checksum".into(), 0)]),
         services: vec![ServiceStats {
             name: "web".into(),

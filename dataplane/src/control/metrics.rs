@@ -47,6 +47,7 @@ pub(super) fn text(balancer: &Balancer) -> String {
     page.gauge("uptime_seconds", "Time since the start", [(none(), stats.uptime_seconds)]);
     let drops = stats.drops.iter().map(|(reason, count)| (vec![("reason", reason.clone())], *count));
     page.counter("drops", "Packets dropped, by reason", drops);
+    page.counter("icmp_errors", "ICMP errors passed on", [(none(), stats.icmp_error_packets)]);
     service_metrics(&mut page, &stats.services);
     backend_metrics(&mut page, &stats.services);
     worker_metrics(&mut page, &workers);

@@ -84,6 +84,7 @@ pub(super) fn stats(balancer: &Balancer) -> Stats {
         punted_packets: reader.sum(|worker| &worker.punted),
         held_packets: reader.sum(|worker| &worker.held),
         generated_packets: reader.sum(|worker| &worker.generated),
+        icmp_error_packets: reader.sum(|worker| &worker.icmp_errors),
         drops: drops(&reader),
         services: balancer.model.services.iter().map(|one| service(balancer, &reader, one)).collect(),
         workers: balancer

@@ -30,6 +30,8 @@ pub(super) enum Complaint {
     TooBig(u16),
     /// No hop left.
     HopLimit,
+    /// The way there ended before the destination.
+    Unreachable,
 }
 
 /// Errors a second at most, of each worker (RFC 1812 section 4.3.2.8; RFC 4443 section 2.4 (f)).
@@ -50,7 +52,7 @@ impl Budget {
     }
 
     /// Whether one more may be sent at `now`, in milliseconds.
-    fn take(&mut self, now: Tick) -> bool {
+    pub(super) fn take(&mut self, now: Tick) -> bool {
         let earned = now.wrapping_sub(self.filled).saturating_mul(PER_SECOND) / 1000;
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(earned).min(AT_ONCE);
@@ -102,7 +104,20 @@ fn answer<P: Packet>(arrival: Context<'_>, complaint: Complaint, packet: &mut P)
         return None;
     }
     let speaker = speaker(arrival, complaint, destination)?;
-    match (speaker, source) {
+    let kind = compose(packet, total, complaint, speaker, source)?;
+    ethernet::emit(packet.data_mut(), sender, own, kind).ok()
+}
+
+/// Puts an error in front of the packet of `total` bytes that a frame holds, cut to what an error may quote; returns the
+/// EtherType for the frame, whose Ethernet header is left to be written. `None`, and it may be anything, if that cannot be.
+pub(super) fn compose<P: Packet>(
+    packet: &mut P,
+    total: usize,
+    complaint: Complaint,
+    from: IpAddr,
+    to: IpAddr,
+) -> Option<u16> {
+    match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let quote = total.min(LONGEST_V4 - ipv4::LEN - icmp::LEN);
             if !packet.set_len(L3 + quote) {
@@ -114,9 +129,12 @@ fn answer<P: Packet>(arrival: Context<'_>, complaint: Complaint, packet: &mut P)
                     (icmp::v4::DESTINATION_UNREACHABLE, icmp::v4::code::FRAGMENTATION_NEEDED, u32::from(mtu))
                 }
                 Complaint::HopLimit => (icmp::v4::TIME_EXCEEDED, 0, 0),
+                Complaint::Unreachable => {
+                    (icmp::v4::DESTINATION_UNREACHABLE, icmp::v4::code::HOST_UNREACHABLE, 0)
+                }
             };
             emit_v4(frame, from, to, (kind, code, rest))?;
-            ethernet::emit(frame, sender, own, ethertype::IPV4).ok()
+            Some(ethertype::IPV4)
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
             let quote = total.min(LONGEST_V6 - ipv6::LEN - icmp::LEN);
@@ -124,12 +142,15 @@ fn answer<P: Packet>(arrival: Context<'_>, complaint: Complaint, packet: &mut P)
                 return None;
             }
             let frame = packet.prepend(ipv6::LEN + icmp::LEN)?;
-            let (kind, rest) = match complaint {
-                Complaint::TooBig(mtu) => (icmp::v6::PACKET_TOO_BIG, u32::from(mtu.max(LEAST_V6_MTU))),
-                Complaint::HopLimit => (icmp::v6::TIME_EXCEEDED, 0),
+            let (kind, code, rest) = match complaint {
+                Complaint::TooBig(mtu) => (icmp::v6::PACKET_TOO_BIG, 0, u32::from(mtu.max(LEAST_V6_MTU))),
+                Complaint::HopLimit => (icmp::v6::TIME_EXCEEDED, 0, 0),
+                Complaint::Unreachable => {
+                    (icmp::v6::DESTINATION_UNREACHABLE, icmp::v6::code::ADDRESS_UNREACHABLE, 0)
+                }
             };
-            emit_v6(frame, from, to, (kind, 0, rest))?;
-            ethernet::emit(frame, sender, own, ethertype::IPV6).ok()
+            emit_v6(frame, from, to, (kind, code, rest))?;
+            Some(ethertype::IPV6)
         }
         _ => None,
     }

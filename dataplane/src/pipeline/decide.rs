@@ -176,7 +176,7 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
                 let hash = proposal.flow_hash.wrapping_add(if full_nat { 0 } else { other });
                 match propose(table, shared, arrival, proposal.service, parsed, hash) {
                     Ok(other) => proposal = other,
-                    Err(reason) => return refuse::packet(arrival, parsed, packet, reason),
+                    Err(reason) => return refuse::packet(shared, arrival, parsed, packet, reason),
                 }
             }
         }

@@ -97,7 +97,7 @@ fn missed<K: Rewrite, P: Packet>(
         let at = usize::from(one.at);
         verdicts[at] = match plan {
             Plan::Settled(verdict) => verdict,
-            Plan::Refused(reason) => refuse::packet(arrival, one, &mut packets[at], reason),
+            Plan::Refused(reason) => refuse::packet(shared, arrival, one, &mut packets[at], reason),
             // Two packets of one new flow in a burst: the second belongs to the connection that the first made.
             Plan::Connect(proposal) => match table.find(one.hash, &one.key) {
                 Some(handle) => {
@@ -120,7 +120,7 @@ fn afresh<K: Rewrite, P: Packet>(
 ) -> Verdict {
     match decide::plan(table, shared, arrival, parsed) {
         Plan::Settled(verdict) => verdict,
-        Plan::Refused(reason) => refuse::packet(arrival, parsed, packet, reason),
+        Plan::Refused(reason) => refuse::packet(shared, arrival, parsed, packet, reason),
         Plan::Connect(proposal) => decide::connect(table, shared, arrival, proposal, parsed, packet),
     }
 }

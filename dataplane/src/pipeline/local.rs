@@ -29,6 +29,8 @@ pub(super) fn receive<P: Packet>(
             complain::about(shared, arrival, DropReason::HopLimit, Complaint::HopLimit, packet)
         }
         Other::Bad(reason) => Verdict::Drop(reason),
+        // Those about connections need the tables.
+        Other::IcmpError { .. } => Verdict::Drop(DropReason::IcmpUnrelated),
     }
 }
 
@@ -90,35 +92,7 @@ fn arp<P: Packet>(shared: &mut Shared, arrival: Context<'_>, packet: &mut P) -> 
 /// Hop limit of what the balancer itself sends (RFC 1700's default).
 const HOP_LIMIT: u8 = 64;
 
-/// Whether a message to one of our own addresses is about a health check: an echo reply, or an error that quotes the
-/// beginning of the packet that caused it.
-fn answers_probe_v4(kind: u8, message: &[u8]) -> bool {
-    if kind == icmp::v4::ECHO_REPLY {
-        return is_probes(message, icmp::IDENTIFIER);
-    }
-    let Some(quoted) = message.get(icmp::LEN..).filter(|_| icmp::v4::is_error(kind)) else { return false };
-    let header_len = usize::from(quoted.first().copied().unwrap_or(0) & 0xf) * 4;
-    match quoted.get(ipv4::at::PROTOCOL) {
-        Some(&(protocol::TCP | protocol::UDP)) => is_probes(quoted, header_len),
-        Some(&protocol::ICMP) => is_probes(quoted, header_len + icmp::IDENTIFIER),
-        _ => false,
-    }
-}
-
-/// The same for ICMPv6.
-fn answers_probe_v6(kind: u8, message: &[u8]) -> bool {
-    if kind == icmp::v6::ECHO_REPLY {
-        return is_probes(message, icmp::IDENTIFIER);
-    }
-    let Some(quoted) = message.get(icmp::LEN..).filter(|_| icmp::v6::is_error(kind)) else { return false };
-    match quoted.get(ipv6::at::NEXT_HEADER) {
-        Some(&(protocol::TCP | protocol::UDP)) => is_probes(quoted, ipv6::LEN),
-        Some(&protocol::ICMPV6) => is_probes(quoted, ipv6::LEN + icmp::IDENTIFIER),
-        _ => false,
-    }
-}
-
-/// Whether the port or identifier at `offset` is one that health checks are made from.
+/// Whether the identifier at `offset` is one that health checks are made from.
 fn is_probes(bytes: &[u8], offset: usize) -> bool {
     bytes
         .get(offset..)
@@ -151,9 +125,9 @@ fn icmp_v4<P: Packet>(arrival: Context<'_>, l4: usize, len: usize, packet: &mut 
     }
     let destination = ip.destination();
     let (kind, code, checksum) = (message.kind(), message.code(), message.checksum());
-    if kind != icmp::v4::ECHO_REQUEST
+    if kind == icmp::v4::ECHO_REPLY
         && arrival.snapshot.owns(destination.into())
-        && answers_probe_v4(kind, frame.get(l4..l4 + len).unwrap_or_default())
+        && is_probes(frame.get(l4..l4 + len).unwrap_or_default(), icmp::IDENTIFIER)
     {
         return Verdict::Deliver;
     }
@@ -228,7 +202,11 @@ fn icmp_v6<P: Packet>(
             answer_echo(&mut frame[l4..], icmp::v6::ECHO_REQUEST, icmp::v6::ECHO_REPLY, checksum);
             Verdict::Answer
         }
-        kind if arrival.snapshot.owns(destination.into()) && answers_probe_v6(kind, body) => Verdict::Deliver,
+        icmp::v6::ECHO_REPLY
+            if arrival.snapshot.owns(destination.into()) && is_probes(body, icmp::IDENTIFIER) =>
+        {
+            Verdict::Deliver
+        }
         _ if destination.is_multicast() => Verdict::Drop(DropReason::Multicast),
         _ => Verdict::Drop(DropReason::IcmpUnrelated),
     }

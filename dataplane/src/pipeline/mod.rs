@@ -13,6 +13,7 @@ mod complain;
 mod decide;
 mod forward;
 mod full_nat;
+mod icmp_error;
 mod local;
 mod mss;
 mod parse;
@@ -33,7 +34,7 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::Mac;
 use arrayvec::ArrayVec;
 use full_nat::LocalEnds;
-use parse::{MacWord, Sorted, Tables};
+use parse::{MacWord, Other, Sorted, Tables};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -103,7 +104,7 @@ struct Shared {
     backend_hops: Box<[(u32, Slot)]>,
     local_ends: LocalEnds,
     notices: ArrayVec<Notice, NOTICES>,
-    /// For ICMP errors of our own.
+    /// For answers of our own to what cannot be forwarded.
     errors: complain::Budget,
     macs: ArrayVec<MacWord, 256>,
     maglev: MaglevParameters,
@@ -192,7 +193,13 @@ impl Pipeline {
         forward::burst(&mut self.v6, &mut self.shared, context, &mut sorted.v6, packets, verdicts);
         for (at, other) in sorted.others {
             let at = usize::from(at);
-            verdicts[at] = local::receive(&mut self.shared, context, other, &mut packets[at]);
+            let (shared, packet) = (&mut self.shared, &mut packets[at]);
+            verdicts[at] = if let Other::IcmpError { l4, len } = other {
+                let tables = Tables { v4: &self.v4, v6: &self.v6 };
+                icmp_error::receive(tables, shared, context, (l4.into(), len.into()), packet)
+            } else {
+                local::receive(shared, context, other, packet)
+            };
         }
     }
 

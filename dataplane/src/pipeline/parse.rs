@@ -7,7 +7,7 @@ use crate::packet::{Packet, RxChecksum};
 use crate::rewrite::L3;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, ethertype};
-use crate::wire::{be16, field, ipv4, ipv6, protocol, tcp, udp};
+use crate::wire::{be16, field, icmp, ipv4, ipv6, protocol, tcp, udp};
 use arrayvec::ArrayVec;
 
 /// What a packet of a flow is, after parsing and, later, the look-up.
@@ -36,6 +36,11 @@ pub(super) enum Other {
     },
     /// ICMP for IPv6, likewise.
     Icmpv6 {
+        l4: u16,
+        len: u16,
+    },
+    /// An ICMP or ICMPv6 error about another packet, likewise.
+    IcmpError {
         l4: u16,
         len: u16,
     },
@@ -237,13 +242,15 @@ fn v4(frame: &[u8], frame_len: usize, at: usize, checked: RxChecksum) -> Seen {
         return Seen::bad(DropReason::IpSource);
     }
     if ip.is_fragment() {
-        return Seen::bad(DropReason::Fragment);
+        return Seen::bad(fragment(ip.protocol()));
     }
     let l4 = L3 + header_len;
     let segment = ip.total_len() - header_len;
     let number = ip.protocol();
     if number == protocol::ICMP {
-        return Seen::Other(Other::Icmp { l4: l4 as u16, len: segment as u16 });
+        let (l4, len) = (l4 as u16, segment as u16);
+        let error = frame.get(usize::from(l4)).is_some_and(|&kind| len > 0 && icmp::v4::is_error(kind));
+        return Seen::Other(if error { Other::IcmpError { l4, len } } else { Other::Icmp { l4, len } });
     }
     let (ports, tcp_flags) = match transport(frame, l4, segment, number) {
         Ok(found) => found,
@@ -254,6 +261,14 @@ fn v4(frame: &[u8], frame_len: usize, at: usize, checked: RxChecksum) -> Seen {
     }
     let key = V4Key::from_headers(header, ports, number);
     Seen::V4(Parsed::new(key, at, tcp_flags, l4 as u16, frame_len))
+}
+
+/// Why a fragment of a packet of that protocol is dropped.
+const fn fragment(number: u8) -> DropReason {
+    match number {
+        protocol::ICMP | protocol::ICMPV6 => DropReason::IcmpFragment,
+        _ => DropReason::Fragment,
+    }
 }
 
 #[inline(always)]
@@ -269,7 +284,7 @@ fn v6(frame: &[u8], frame_len: usize, at: usize) -> Seen {
     if number != protocol::TCP && number != protocol::UDP {
         let present = &bytes[..bytes.len().min(total)];
         match ipv6::upper_layer(present, number) {
-            Ok(upper) if upper.fragment => return Seen::bad(DropReason::Fragment),
+            Ok(upper) if upper.fragment => return Seen::bad(fragment(upper.protocol)),
             Ok(upper) => (number, offset) = (upper.protocol, upper.offset),
             Err(error) => return Seen::bad(DropReason::of_ip(error)),
         }
@@ -278,7 +293,9 @@ fn v6(frame: &[u8], frame_len: usize, at: usize) -> Seen {
     let l4 = L3 + offset;
     let segment = total - offset;
     if number == protocol::ICMPV6 {
-        return Seen::Other(Other::Icmpv6 { l4: l4 as u16, len: segment as u16 });
+        let (l4, len) = (l4 as u16, segment as u16);
+        let error = frame.get(usize::from(l4)).is_some_and(|&kind| len > 0 && icmp::v6::is_error(kind));
+        return Seen::Other(if error { Other::IcmpError { l4, len } } else { Other::Icmpv6 { l4, len } });
     }
     // RFC 4291 section 2.7: a multicast address is nobody's source; section 2.5: nor are :: and ::1 on a link.
     let source_start = header[ipv6::at::SOURCE];

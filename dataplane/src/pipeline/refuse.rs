@@ -3,8 +3,8 @@
 //! Only where a backend would have taken the connection and the balancer could not make it; to all else the balancer is as
 //! silent as a router. The packet itself becomes the answer.
 
-use super::Context;
 use super::parse::Parsed;
+use super::{Context, Shared};
 use crate::flow::FlowKey;
 use crate::packet::Packet;
 use crate::rewrite::L3;
@@ -26,10 +26,12 @@ const V6_MOST: usize = 1280;
 
 /// Drops a packet for which no connection could be made. Where its sender can do something with the answer it becomes one:
 /// a reset for TCP (RFC 9293 section 3.10.7.1), and for a datagram "an ICMP Destination Unreachable message with code 1
-/// (Host Unreachable)", as RFC 6888 REQ-8 has it for a translator out of resources.
+/// (Host Unreachable)", as RFC 6888 REQ-8 has it for a translator out of resources. Not too often, so that it serves nobody
+/// to have others flooded.
 #[cold]
 #[inline(never)]
 pub(super) fn packet<K: FlowKey, P: Packet>(
+    shared: &mut Shared,
     arrival: Context<'_>,
     parsed: &Parsed<K>,
     packet: &mut P,
@@ -48,7 +50,7 @@ pub(super) fn packet<K: FlowKey, P: Packet>(
     let own = arrival.snapshot.ports().get(usize::from(arrival.port)).map(|port| port.mac);
     let sender = Ethernet::parse(packet.data()).ok().map(|header| (header.source(), header.destination()));
     let (Some(own), Some((sender, destination))) = (own, sender) else { return Verdict::Drop(reason) };
-    if sender.is_multicast() || destination.is_multicast() {
+    if sender.is_multicast() || destination.is_multicast() || !shared.errors.take(arrival.now) {
         return Verdict::Drop(reason);
     }
     let answered = if parsed.key.protocol() == protocol::TCP {

@@ -14,7 +14,7 @@ pub use inner::Inner;
 use crate::packet::Packet;
 use crate::rewrite::L3;
 use crate::wire::ethernet::ethertype;
-use crate::wire::{ipv4, ipv6, protocol};
+use crate::wire::{be16, field, ipv4, ipv6, protocol};
 use arrayvec::ArrayVec;
 use ctl::config::Tunnel;
 use std::net::IpAddr;
@@ -111,6 +111,15 @@ pub struct Encapsulation {
     sources: Arc<[IpAddr]>,
 }
 
+/// Where a tunnel leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TunnelEnd {
+    pub address: IpAddr,
+    pub protocol: u8,
+    /// Of UDP; 0 without.
+    pub port: u16,
+}
+
 /// Why a packet could not be encapsulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -152,6 +161,19 @@ impl Encapsulation {
     /// Bytes that a packet grows by.
     pub fn overhead(&self) -> usize {
         usize::from(self.len) - 2
+    }
+
+    /// The backend's end of the tunnel.
+    pub fn end(&self) -> TunnelEnd {
+        let outer = &self.template[2..];
+        let (address, protocol, l4) = if self.v6 {
+            let address = field::<16>(outer, ipv6::at::DESTINATION);
+            (address.into(), outer[ipv6::at::NEXT_HEADER], ipv6::LEN)
+        } else {
+            let address = field::<4>(outer, ipv4::at::DESTINATION);
+            (address.into(), outer[ipv4::at::PROTOCOL], ipv4::LEN)
+        };
+        TunnelEnd { address, protocol, port: if self.udp { be16(outer, l4 + 2) } else { 0 } }
     }
 
     /// Outer source addresses.

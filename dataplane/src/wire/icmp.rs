@@ -21,6 +21,7 @@ pub mod v4 {
         pub const HOST_UNREACHABLE: u8 = 1;
         /// The second word holds the MTU of the next hop (RFC 1191 section 4).
         pub const FRAGMENTATION_NEEDED: u8 = 4;
+        pub const SOURCE_ROUTE_FAILED: u8 = 5;
     }
 
     /// Whether a message reports an error and quotes the packet that caused it (RFC 1122 section 3.2.2).
@@ -35,6 +36,7 @@ pub mod v6 {
     /// The second word holds the MTU of the next hop (RFC 4443 section 3.2).
     pub const PACKET_TOO_BIG: u8 = 2;
     pub const TIME_EXCEEDED: u8 = 3;
+    pub const PARAMETER_PROBLEM: u8 = 4;
     pub const ECHO_REQUEST: u8 = 128;
     pub const ECHO_REPLY: u8 = 129;
     pub const NEIGHBOR_SOLICITATION: u8 = 135;

@@ -6,6 +6,9 @@ use std::net::Ipv6Addr;
 /// Length of the fixed header.
 pub const LEN: usize = 40;
 
+/// Length of the fragment header (section 4.5).
+pub const FRAGMENT_LEN: usize = 8;
+
 /// Offsets from the start of the header.
 pub mod at {
     pub const PAYLOAD_LENGTH: usize = 4;
@@ -92,7 +95,7 @@ pub fn upper_layer(bytes: &[u8], first: u8) -> Result<UpperLayer, Malformed> {
             }
             extension::FRAGMENT => {
                 found.fragment = true;
-                8
+                FRAGMENT_LEN
             }
             _ => return Ok(found),
         };

@@ -6,8 +6,8 @@ dropped (then its name ends in .drop.pcap and it holds arriving frames alone). P
 02:00:00:00:00:01 is the balancer's WAN port, 02:00:00:00:00:02 its LAN port. Services and backends are those of
 ../golden.rs.
 """
-from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig, ICMPv6TimeExceeded,
-                       ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, Raw, wrpcap)
+from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6ParamProblem,
+                       ICMPv6TimeExceeded, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, Raw, wrpcap)
 
 WAN, LAN = "02:00:00:00:00:01", "02:00:00:00:00:02"
 GATEWAY = "02:00:00:00:aa:01"
@@ -179,6 +179,100 @@ for v, client, vip, tunnelled, port in ((4, C4, V4, "192.0.2.40", "10.0.0.2"), (
     too_big = ICMP(type=3, code=4, nexthopmtu=fits) if v == 4 else ICMPv6PacketTooBig(mtu=fits)
     refused += [Ether(dst=WAN, src=GATEWAY) / big, error(v, tunnelled, client, too_big, big)]
 save("refused", refused)
+
+# --- errors of others about connections ---------------------------------------------------------------------------
+
+INSIDE = {4: ("10.1.0.77", "02:00:00:00:01:4d"), 6: ("2001:db8:1::77", "02:00:00:00:01:77")}  # a router before the backend
+OUTSIDE = {4: "203.0.113.9", 6: "2001:db8:eeee::9"}  # a router on the way to the client
+
+
+def complaint(version, what):
+    if version == 4:
+        return {"big": ICMP(type=3, code=4, nexthopmtu=1280), "port": ICMP(type=3, code=3), "hops": ICMP(type=11, code=0),
+                "parameter": ICMP(type=12, code=0, ptr=1), "host": ICMP(type=3, code=1)}[what]
+    return {"big": ICMPv6PacketTooBig(mtu=1280), "port": ICMPv6DestUnreach(code=4), "hops": ICMPv6TimeExceeded(code=0),
+            "parameter": ICMPv6ParamProblem(code=0, ptr=6), "host": ICMPv6DestUnreach(code=3)}[what]
+
+
+def about(version, ends, hops, addresses, what, quoted, length=None):
+    """An error between hardware addresses `ends` and IP `addresses` that quotes `length` bytes of the payload."""
+    quote = bytes(quoted)
+    if length is not None:
+        quote = quote[:(20 if version == 4 else 40) + length]
+    return (Ether(src=ends[0], dst=ends[1]) / ip(version, *addresses, hops, tos=0xC0) / complaint(version, what) / Raw(quote))
+
+
+for v, client in ((4, C4), (6, C6)):
+    backend = B4 if v == 4 else B6
+    inside, inside_mac = INSIDE[v]
+    port = "10.0.0.2" if v == 4 else "2001:db8::2"
+    packets = []
+    for vip, local, sport in ((V4 if v == 4 else V6, client, 40000), (F4 if v == 4 else F6, L4 if v == 4 else L6, LOCAL_PORT)):
+        def seg(s, d, flags, seq, ack, data=b""):
+            return TCP(sport=s, dport=d, flags=flags, seq=seq, ack=ack, window=5000) / Raw(data)
+
+        for ask, asked, answer, answered in (
+            (seg(40000, 80, "S", 100, 0), seg(sport, 8080, "S", 100, 0),
+             seg(8080, sport, "SA", 900, 101, b"x" * 33), seg(80, 40000, "SA", 900, 101, b"x" * 33)),
+            (UDP(sport=40000, dport=53) / Raw(b"question"), UDP(sport=sport, dport=5353) / Raw(b"question"),
+             UDP(sport=5353, dport=sport) / Raw(b"the answer"), UDP(sport=53, dport=40000) / Raw(b"the answer")),
+        ):
+            # Each packet as the four parties see it.
+            said, heard = ip(v, client, vip, 64) / ask, ip(v, local, backend, 63) / asked
+            replied, returned = ip(v, backend, local, 64) / answer, ip(v, vip, client, 63) / answered
+            packets += [Ether(dst=WAN, src=GATEWAY) / said, Ether(dst=BACKENDS[v], src=LAN) / heard,
+                        Ether(dst=LAN, src=BACKENDS[v]) / replied, Ether(dst=GATEWAY, src=WAN) / returned]
+            said, replied = ip(v, client, vip, 63) / ask, ip(v, backend, local, 63) / answer
+            for what, length in (("big", None), ("big", 8), ("hops", None), ("parameter", 16), ("host", 20)):
+                speaker = port if what == "hops" else vip
+                packets += [about(v, (inside_mac, LAN), 64, (inside, local), what, heard, length),
+                            about(v, (WAN, GATEWAY), 63, (speaker, client), what, said, length)]
+                speaker = OUTSIDE[v] if local == client else local
+                packets += [about(v, (GATEWAY, WAN), 50, (OUTSIDE[v], vip), what, returned, length),
+                            about(v, (LAN, BACKENDS[v]), 49, (speaker, backend), what, replied, length)]
+            # The ends themselves.
+            packets += [about(v, (BACKENDS[v], LAN), 64, (backend, local), "port", heard),
+                        about(v, (WAN, GATEWAY), 63, (vip, client), "port", said),
+                        about(v, (GATEWAY, WAN), 50, (client, vip), "port", returned),
+                        about(v, (LAN, BACKENDS[v]), 49, (local, backend), "port", replied)]
+    vip = D4 if v == 4 else D6
+    said, passed = (ip(v, client, vip, hops) / UDP(sport=40000, dport=80) / Raw(b"datagram") for hops in (64, 63))
+    direct = ip(v, vip, client, 60) / UDP(sport=80, dport=40000) / Raw(b"straight to the client")
+    packets += [Ether(dst=WAN, src=GATEWAY) / said, Ether(dst=BACKENDS[v], src=LAN) / passed,
+                about(v, (GATEWAY, WAN), 50, (OUTSIDE[v], vip), "big", direct, 8),
+                about(v, (LAN, BACKENDS[v]), 49, (OUTSIDE[v], vip), "big", direct, 8),
+                about(v, (inside_mac, LAN), 64, (inside, client), "hops", passed),
+                about(v, (WAN, GATEWAY), 63, (inside, client), "hops", passed)]
+    save(f"errors-v{v}", packets)
+
+packets = []
+for number, kind in enumerate(("ipip", "gue1", "gue0", "gre")):
+    for v, client in ((4, C4), (6, C6)):
+        for at, outer_version in enumerate((4, 6)):
+            last = 40 + 2 * number + at
+            vip = f"192.0.2.{last}" if v == 4 else f"2001:db8:a::{last}"
+            protocol, between = layer(kind, outer_version, v)
+
+            def inside(packet, tos=0):
+                body = packet if between is None else between / Raw(bytes(packet))
+                return outer(outer_version, tos, protocol) / body
+
+            udp = UDP(sport=40000, dport=80) / Raw(b"datagram")
+            said, passed = ip(v, client, vip, 64) / udp, ip(v, client, vip, 63) / udp
+            direct = ip(v, vip, client, 60) / UDP(sport=80, dport=40000) / Raw(b"straight to the client")
+            packets += [Ether(dst=WAN, src=GATEWAY) / said, Ether(dst=BACKENDS[outer_version], src=LAN) / inside(passed)]
+            # A router on the way from the backend to the client.
+            arrived = about(v, (GATEWAY, WAN), 50, (OUTSIDE[v], vip), "big", direct)
+            left = about(v, (GATEWAY, WAN), 49, (OUTSIDE[v], vip), "big", direct)
+            packets += [arrived, Ether(dst=BACKENDS[outer_version], src=LAN) / inside(left[Ether].payload, 0xC0)]
+            # A router in the tunnel.
+            overhead = len(bytes(inside(passed))) - len(bytes(passed))
+            mtu = 1280 - overhead if v == 4 else max(1280 - overhead, 1280)
+            told = ICMP(type=3, code=4, nexthopmtu=mtu) if v == 4 else ICMPv6PacketTooBig(mtu=mtu)
+            hop, hop_mac = INSIDE[outer_version]
+            source = "10.1.0.1" if outer_version == 4 else "2001:db8:1::1"
+            packets += [about(outer_version, (hop_mac, LAN), 64, (hop, source), "big", inside(passed)), error(v, vip, client, told, passed)]
+save("tunnel-errors", packets)
 
 save("arp", [Ether(dst="ff:ff:ff:ff:ff:ff", src=GATEWAY) / ARP(op=1, hwsrc=GATEWAY, psrc="10.0.0.1", pdst=V4),
              Ether(dst=GATEWAY, src=WAN) / ARP(op=2, hwsrc=WAN, psrc=V4, hwdst=GATEWAY, pdst="10.0.0.1"),
