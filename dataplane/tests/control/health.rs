@@ -1,8 +1,12 @@
 //! Health checks over the whole of the control plane: a backend that answers echo requests, or does not.
 
 use super::daemon::{Daemon, PORT_MAC, config, eventually};
+use dataplane::tunnel;
 use dataplane::wire::ethernet::Mac;
-use etherparse::{Icmpv4Type, PacketBuilder, SlicedPacket, TransportSlice};
+use dataplane::wire::ndp;
+use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use std::fmt::Write as _;
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 const CHECKED: &str =
@@ -149,4 +153,104 @@ fn nobody_to_ask_from_is_said() {
         let service = daemon.get("/v1/services/web").json();
         service["backends"][1]["health_detail"] == "no route to 10.9.0.12"
     });
+}
+
+/// A frame on its own: what is inside of the tunnel that leads to `frame`'s destination.
+fn opened(frame: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let v6 = frame[12..14] == [0x86, 0xdd];
+    let (protocol, to, payload) = if v6 { (frame[20], 38..54, 54) } else { (frame[23], 30..34, 34) };
+    let inner = payload + tunnel::inner_offset(protocol, &frame[payload..])?;
+    let kind: [u8; 2] = if frame[inner] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
+    Some(([&frame[..12], &kind, &frame[inner..]].concat(), frame[to].to_vec()))
+}
+
+/// The backend whose addresses end in 11 answers checks of VIPs that come out of a tunnel: from the VIP, past the tunnel.
+fn reply_from_tunnel(daemon: &Daemon, frame: &[u8]) -> bool {
+    let mac = Mac([2, 0, 0, 0, 0, 11]);
+    let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x11);
+    if frame[12..14] == [8, 6] && frame[21] == 1 && frame[41] == 11 {
+        daemon.arp_reply([10, 1, 0, 11], mac);
+    }
+    if frame[12..14] == [0x86, 0xdd] && frame[20] == 58 && frame[54] == 135 && frame[62..78] == far.octets() {
+        let own = (PORT_MAC, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+        let kind = ndp::Kind::Advertisement(ndp::flag::SOLICITED | ndp::flag::OVERRIDE);
+        let mut answer = [0; ndp::FRAME_LEN];
+        ndp::emit(&mut answer, kind, far, (mac, far), own).unwrap();
+        daemon.wires[0].send(&answer);
+    }
+    let Some((inner, backend)) = opened(frame) else { return false };
+    assert!(backend == [10, 1, 0, 11] || backend == far.octets(), "to the backend: {backend:?}");
+    assert_eq!((&frame[..6], &frame[6..12]), (&mac.0[..], &PORT_MAC.0[..]));
+    let packet = SlicedPacket::from_ethernet(&inner).unwrap();
+    let ethernet = PacketBuilder::ethernet2(mac.0, PORT_MAC.0);
+    let mut answer = Vec::new();
+    match (packet.net.unwrap(), packet.transport.unwrap()) {
+        (NetSlice::Ipv4(ip), TransportSlice::Icmpv4(icmp)) => {
+            let Icmpv4Type::EchoRequest(echo) = icmp.icmp_type() else { panic!("{icmp:?}") };
+            assert_eq!(
+                (ip.header().source(), ip.header().destination()[..3].to_vec()),
+                ([10, 1, 0, 1], vec![192, 0, 2])
+            );
+            ethernet
+                .ipv4(ip.header().destination(), ip.header().source(), 64)
+                .icmpv4_echo_reply(echo.id, echo.seq)
+                .write(&mut answer, icmp.payload())
+                .unwrap();
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Icmpv6(icmp)) => {
+            let Icmpv6Type::EchoRequest(echo) = icmp.icmp_type() else { panic!("{icmp:?}") };
+            ethernet
+                .ipv6(ip.header().destination(), ip.header().source(), 64)
+                .icmpv6_echo_reply(echo.id, echo.seq)
+                .write(&mut answer, icmp.payload())
+                .unwrap();
+        }
+        other => panic!("{other:?}"),
+    }
+    daemon.wires[1].send(&answer);
+    true
+}
+
+/// Each kind of tunnel, each family in each: checks go through it to the VIP, and without it nobody is up.
+#[test]
+fn checks_go_through_tunnels() {
+    let mut text = config("");
+    for (number, kind) in
+        ["ipip", "gue\"\ngue_variant = 1 #", "gue\"\ngue_variant = 0 #", "gre"].iter().enumerate()
+    {
+        for vip in [format!("192.0.2.{}", 30 + number), format!("2001:db8:f::{number}")] {
+            let place = format!(
+                "vip = \"{vip}\"\nports = \"443\"\nprotocol = \"tcp\"\nmode = \"dsr\"\ntunnel = \"{kind}\""
+            );
+            let name = format!("t{number}{}", if vip.contains(':') { 6 } else { 4 });
+            writeln!(text, "\n[[service]]\nname = \"{name}\"\n{place}\n{CHECKED}").unwrap();
+            for backend in ["10.1.0.11", "2001:db8::11"] {
+                writeln!(text, "[[service.backend]]\naddress = \"{backend}\"").unwrap();
+            }
+        }
+    }
+    let daemon = Daemon::start(&text);
+    let states = || -> Vec<String> {
+        let services = daemon.get("/v1/services").json();
+        let tunnelled = services.as_array().unwrap().iter().filter(|service| service["name"] != "web");
+        let backends = tunnelled.flat_map(|service| service["backends"].as_array().unwrap().clone());
+        let state = |one: serde_json::Value| format!("{} {}", one["health"], one["health_detail"]);
+        backends.map(state).collect()
+    };
+    let serve_until = |answers: bool, wanted: &str| {
+        eventually(wanted, || {
+            for wire in &daemon.wires {
+                while let Some(frame) = wire.receive() {
+                    if answers {
+                        reply_from_tunnel(&daemon, &frame);
+                    }
+                }
+            }
+            let states = states();
+            states.len() == 16 && states.iter().all(|state| state == wanted)
+        });
+    };
+    serve_until(true, "\"up\" \"\"");
+    serve_until(false, "\"down\" \"timeout after 40ms\"");
+    serve_until(true, "\"up\" \"\"");
 }

@@ -8,7 +8,9 @@ use super::probe::Question;
 use super::schedule::Rhythm;
 use super::tls;
 use crate::control::{frames, slots};
+use crate::packet::{Packet, VecPacket};
 use crate::snapshot::Port;
+use crate::tunnel::Encapsulation;
 use crate::wire::ethernet::{self, ethertype};
 use crate::worker::{PROBE_FRAME, Probe};
 use arrayvec::ArrayVec;
@@ -248,7 +250,7 @@ impl Balancer {
                         remote: spec.remote,
                         port: spec.port,
                         way: Way { hop, slot },
-                        mtu: port.mtu,
+                        mtu: largest(port, self.snapshot.tunnel(slot)),
                     };
                     self.checks.start(slot, now);
                     if let Some(check) = self.checks.list.get_mut(&slot) {
@@ -366,7 +368,8 @@ impl Balancer {
                 continue;
             };
             let port = self.snapshot.ports().get(usize::from(hop.port));
-            if let Some(probe) = port.and_then(|port| framed(port, mac, hop.port, &outgoing)) {
+            let tunnel = self.snapshot.tunnel(outgoing.way.slot);
+            if let Some(probe) = port.and_then(|port| framed(port, mac, hop.port, tunnel, &outgoing)) {
                 self.links.send_probe(probe);
             }
         }
@@ -382,17 +385,31 @@ fn source(port: &Port, spec: &Spec) -> Option<IpAddr> {
     near.or_else(|| family().next()).map(|own| own.address())
 }
 
-/// The frame of a packet on its way out.
-fn framed(port: &Port, to: ethernet::Mac, id: crate::route::PortId, outgoing: &Outgoing) -> Option<Probe> {
-    let kind = match outgoing.packet.first()? >> 4 {
+/// The largest packet of a check that leaves by `port`, with room for the tunnel around it.
+fn largest(port: &Port, tunnel: Option<&Encapsulation>) -> u16 {
+    let frame = port.mtu.min((PROBE_FRAME - ethernet::LEN) as u16);
+    frame.saturating_sub(tunnel.map_or(0, Encapsulation::overhead) as u16)
+}
+
+/// The frame of a packet on its way out, in the tunnel to its backend if there is one.
+fn framed(
+    port: &Port,
+    to: ethernet::Mac,
+    id: crate::route::PortId,
+    tunnel: Option<&Encapsulation>,
+    outgoing: &Outgoing,
+) -> Option<Probe> {
+    let mut packet = VecPacket::new(&[&[0; ethernet::LEN], &*outgoing.packet].concat());
+    if let Some(tunnel) = tunnel {
+        tunnel.apply(&mut packet, outgoing.hash).ok()?;
+    }
+    let kind = match packet.data().get(ethernet::LEN)? >> 4 {
         4 => ethertype::IPV4,
         _ => ethertype::IPV6,
     };
+    ethernet::emit(packet.data_mut(), to, port.mac, kind).ok()?;
     let mut frame = ArrayVec::<u8, PROBE_FRAME>::new();
-    let mut header = [0; ethernet::LEN];
-    ethernet::emit(&mut header, to, port.mac, kind).ok()?;
-    frame.try_extend_from_slice(&header).ok()?;
-    frame.try_extend_from_slice(&outgoing.packet).ok()?;
+    frame.try_extend_from_slice(packet.data()).ok()?;
     while frame.len() < frames::MIN_FRAME {
         frame.push(0);
     }

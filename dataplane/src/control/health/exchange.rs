@@ -10,6 +10,7 @@ use crate::wire::ethernet::{self, Ethernet, ethertype};
 use crate::wire::{icmp, ipv4, ipv6, protocol};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -41,6 +42,8 @@ pub(in crate::control) struct Way {
 #[derive(Debug)]
 pub(in crate::control) struct Outgoing {
     pub way: Way,
+    /// Of its flow: what tells it from others outside of a tunnel.
+    pub hash: u64,
     pub packet: Vec<u8>,
 }
 
@@ -133,7 +136,9 @@ impl Opening {
     pub(super) fn send(&self, packet: Vec<u8>) {
         let mut inner = self.exchange.inner();
         if inner.outbox.len() < OUTBOX {
-            inner.outbox.push(Outgoing { way: self.way, packet });
+            let mut hasher = DefaultHasher::new();
+            self.flow.hash(&mut hasher);
+            inner.outbox.push(Outgoing { way: self.way, hash: hasher.finish(), packet });
             drop(inner);
             self.exchange.sent.notify_one();
         }

@@ -3,8 +3,7 @@
 use super::exchange::{Exchange, Opening, Way};
 use super::stack::{Stack, TcpStream, address};
 use super::{http, tls};
-use crate::wire::{ethernet, protocol};
-use crate::worker::PROBE_FRAME;
+use crate::wire::protocol;
 use ctl::config::{Health, HealthType};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::{icmp, udp};
@@ -29,7 +28,7 @@ pub(super) struct Question {
     pub(super) remote: IpAddr,
     pub(super) port: u16,
     pub(super) way: Way,
-    /// Largest packet in bytes.
+    /// Largest packet in bytes, without what a tunnel puts around it.
     pub(super) mtu: u16,
 }
 
@@ -47,7 +46,7 @@ pub(super) async fn ask(exchange: &Arc<Exchange>, question: Question) -> Result<
 
 async fn answered(exchange: &Arc<Exchange>, question: &Question) -> Result<(), String> {
     let Question { local, remote, port, way, .. } = *question;
-    let mtu = usize::from(question.mtu).min(PROBE_FRAME - ethernet::LEN);
+    let mtu = usize::from(question.mtu);
     let open = |protocol, port| {
         exchange
             .open(protocol, local, (remote, port), way)
