@@ -37,8 +37,10 @@ conf_tunnel() {
 
 # conf_health TYPE: [service.health], its lines separated by "\n".
 conf_health() {
-  printf '[service.health]\\ntype = "%s"\\npayload = "well?"\\ninterval = "500ms"\\ntimeout = "400ms"\\nrise = 1\\nfall = 2' "$1" |
-    if [[ $1 == udp ]]; then cat; else sed 's/payload[^\\]*\\n//'; fi
+  local lines
+  printf -v lines '%s\\n' '[service.health]' "type = \"$1\"" 'interval = "500ms"' 'timeout = "400ms"' 'rise = 1' 'fall = 2'
+  if [[ $1 == udp ]]; then lines+='payload = "well?"\n'; fi
+  echo "${lines%\\n}"
 }
 
 # far_ends: on every backend all VIPs and a decapsulator.

@@ -8,6 +8,7 @@
 //! | `GET /v1/services/{name}` | | [`Service`] |
 //! | `GET /v1/backends?service=NAME` | | `[`[`Backend`]`]` |
 //! | `GET /v1/flows?…` | | [`Flows`]; the query is a [`FlowQuery`] |
+//! | `GET /v1/events?since=N&follow=true` | | [`Events`] after number N; with `follow` the answer waits for one |
 //! | `GET /v1/workers` | | `[`[`Worker`]`]` |
 //! | `GET /v1/ports` | | `[`[`Port`]`]` |
 //! | `GET /v1/neighbors` | | `[`[`Neighbor`]`]` |
@@ -36,6 +37,7 @@
 
 mod config;
 mod error;
+mod event;
 mod flow;
 mod object;
 pub mod paths;
@@ -44,6 +46,7 @@ mod steering;
 
 pub use config::{ConfigApply, ConfigCheck, ConfigExport, ConfigText};
 pub use error::ApiError;
+pub use event::{Event, EventKind, EventQuery, Events, Severity};
 pub use flow::{Flow, FlowQuery, FlowState, Flows};
 pub use object::{
     AdminState, Backend, DrainRequest, HealthState, Link, Neighbor, NeighborState, Offload, Port, PortQueues,

@@ -1,6 +1,6 @@
 //! Where things are: paths, headers and limits of the API.
 
-use super::FlowQuery;
+use super::{EventQuery, FlowQuery};
 use std::fmt::Write;
 
 pub const STATUS: &str = "/v1/status";
@@ -15,6 +15,7 @@ pub const BACKEND_DISABLE: &str = "/v1/services/{name}/backends/{address}/disabl
 pub const BACKEND_DRAIN: &str = "/v1/services/{name}/backends/{address}/drain";
 pub const BACKEND_WEIGHT: &str = "/v1/services/{name}/backends/{address}/weight";
 pub const FLOWS: &str = "/v1/flows";
+pub const EVENTS: &str = "/v1/events";
 pub const WORKERS: &str = "/v1/workers";
 pub const PORTS: &str = "/v1/ports";
 pub const NEIGHBORS: &str = "/v1/neighbors";
@@ -51,6 +52,11 @@ pub fn backends(service: Option<&str>) -> String {
 pub fn flows(query: &FlowQuery) -> String {
     let query = query.to_query_string();
     if query.is_empty() { FLOWS.to_owned() } else { format!("{FLOWS}?{query}") }
+}
+
+/// The path of the events that a query asks for.
+pub fn events(query: EventQuery) -> String {
+    format!("{EVENTS}?since={}&follow={}", query.since, query.follow)
 }
 
 /// Percent-encodes everything but RFC 3986's unreserved characters.

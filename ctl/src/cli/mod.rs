@@ -3,6 +3,7 @@
 mod backend;
 mod completion;
 mod config;
+mod events;
 mod failure;
 mod flow;
 mod neighbor;
@@ -62,6 +63,8 @@ enum Verb {
     Port,
     /// Next hops and their MAC addresses
     Neighbor,
+    /// What happened lately, and what happens next
+    Events(events::Arguments),
     /// All counters
     Stats,
     /// Check, apply and export configurations
@@ -121,6 +124,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Worker => worker::run(context),
         Verb::Port => port::run(context),
         Verb::Neighbor => neighbor::run(context),
+        Verb::Events(arguments) => events::run(context, &arguments),
         Verb::Stats => stats::run(context),
         Verb::Config(arguments) => config::run(context, &arguments),
         Verb::Completion(arguments) => completion::run(&arguments),

@@ -49,6 +49,10 @@ impl Client {
         Self { timeout, ..self }
     }
 
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub fn socket(&self) -> &Path {
         &self.socket
     }

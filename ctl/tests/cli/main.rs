@@ -1,6 +1,7 @@
 //! `sluicectl` as its users run it, against a daemon that answers what the test tells it to.
 
 mod drain;
+mod events;
 mod fake;
 mod problems;
 mod samples;

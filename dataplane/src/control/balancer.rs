@@ -2,6 +2,7 @@
 
 use super::build;
 use super::device::Device;
+use super::events::{About, Log};
 use super::frames;
 use super::health::duty::{self, Checks};
 use super::health::exchange::Exchange;
@@ -13,7 +14,7 @@ use crate::pipeline::Notice;
 use crate::route::PortId;
 use crate::snapshot::Snapshot;
 use crate::wire::ethernet::Mac;
-use ctl::api::Link;
+use ctl::api::{EventKind, Link};
 use ctl::config::{BackendAddress, Config, ConfigError, ConfigWarning};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -67,6 +68,7 @@ pub struct Balancer {
     pub(super) started: Instant,
     pub(super) checks: Checks,
     pub(super) exchange: Arc<Exchange>,
+    pub(super) events: Arc<Log>,
     /// The model is ahead of the snapshot: a backend went up or down, or has more weight.
     pub(super) changed: bool,
     committed: Millis,
@@ -129,6 +131,7 @@ impl Balancer {
             started: Instant::now(),
             checks: Checks::default(),
             exchange: Arc::default(),
+            events: Arc::default(),
             changed: false,
             committed: 0,
             ports: links_of,
@@ -198,10 +201,14 @@ impl Balancer {
         change: impl FnOnce(&mut Backend),
     ) -> Result<u32, Missing> {
         let mut model = self.model.clone();
+        let name = service;
         let service = model.service_mut(service).ok_or(Missing::Service)?;
         let mut backends = service.backends.iter_mut();
         let backend = backends.find(|backend| backend.config.address == address).ok_or(Missing::Backend)?;
+        let before = (backend.admin.state(), backend.weight);
         change(backend);
+        let after = (backend.admin.state(), backend.weight);
+        self.events.operator(name, address, before, after);
         self.commit(model);
         Ok(self.generation())
     }
@@ -211,6 +218,7 @@ impl Balancer {
         let generation = self.snapshot.generation + 1;
         model.ramp(Instant::now());
         let snapshot = build::snapshot(generation, &mut model, &self.config, &self.ports, &self.snapshot);
+        self.events.panics(&model);
         self.model = model;
         self.snapshot = Arc::new(snapshot);
         self.links.publish(&self.snapshot);
@@ -261,6 +269,14 @@ impl Balancer {
         let mut heard = std::mem::take(&mut self.heard);
         let mut actions = std::mem::take(&mut self.actions);
         self.links.poll(now, &mut heard);
+        for (cpu, stalled) in self.links.stalls() {
+            let (kind, what) = if stalled {
+                (EventKind::WorkerStalled, "has not come round for a second")
+            } else {
+                (EventKind::WorkerResumed, "goes on")
+            };
+            self.events.record(kind, About::worker(cpu), format!("the worker on CPU {cpu} {what}"));
+        }
         let spoken = !heard.is_empty();
         for notice in heard.drain(..) {
             self.hear(now, notice, &mut actions);
@@ -275,6 +291,7 @@ impl Balancer {
             self.reviewed = now;
             self.review();
             self.look_at_cables();
+            self.events.settle(Instant::now());
             self.reclaim();
             self.changed |= self.model.has_to_ramp(Instant::now());
         }
@@ -299,7 +316,8 @@ impl Balancer {
             Notice::Conflict { port, address, mac } => {
                 if let Some(more) = self.conflicts.speak() {
                     let port = self.port_name(port);
-                    tracing::warn!("{mac} on port {port} claims {address}, which is ours{more}");
+                    let message = format!("{mac} on port {port} claims {address}, which is ours{more}");
+                    self.events.record(EventKind::AddressConflict, About::neighbor(port, address), message);
                 }
             }
         }
@@ -318,15 +336,21 @@ impl Balancer {
                 Action::Moved { hop, from, to } => {
                     if let Some(more) = self.moves.speak() {
                         let port = self.port_name(hop.port);
-                        tracing::info!(
+                        let message = format!(
                             "neighbour {} on port {port} moved from {from} to {to}{more}",
                             hop.address
+                        );
+                        self.events.record(
+                            EventKind::NeighborMoved,
+                            About::neighbor(port, hop.address),
+                            message,
                         );
                     }
                 }
                 Action::Lost { hop } => {
                     let port = self.port_name(hop.port);
-                    tracing::warn!("neighbour {} on port {port} does not answer", hop.address);
+                    let message = format!("neighbour {} on port {port} does not answer", hop.address);
+                    self.events.record(EventKind::NeighborLost, About::neighbor(port, hop.address), message);
                 }
             }
         }
@@ -337,11 +361,12 @@ impl Balancer {
     fn look_at_cables(&mut self) {
         let now: Vec<Link> = self.devices.iter().map(|device| device.link()).collect();
         for (port, (was, is)) in self.config.ports.iter().zip(self.cables.iter().zip(&now)) {
-            match (was, is) {
-                (_, Link::Down) if was != is => tracing::warn!("port {}: the link went down", port.name),
-                (Link::Down, _) if was != is => tracing::info!("port {}: the link is up again", port.name),
-                _ => {}
-            }
+            let (kind, what) = match (was, is) {
+                (_, Link::Down) if was != is => (EventKind::PortDown, "the link went down"),
+                (Link::Down, _) if was != is => (EventKind::PortUp, "the link is up again"),
+                _ => continue,
+            };
+            self.events.record(kind, About::port(&port.name), format!("port {}: {what}", port.name));
         }
         self.cables = now;
     }
@@ -355,15 +380,18 @@ impl Balancer {
                 let Admin::Draining { deadline, late } = &mut backend.admin else { continue };
                 let address = backend.config.address;
                 if settled && slots::active(&counters, backend.slot) == 0 {
-                    tracing::info!("backend {address} of service {:?} is drained", service.config.name);
+                    let name = &service.config.name;
+                    let message = format!("backend {address} of service {name:?} is drained");
+                    self.events.record(EventKind::DrainEnded, About::backend(name, address), message);
                     backend.admin = Admin::Disabled;
                 } else if !*late && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                     *late = true;
                     let left = slots::active(&counters, backend.slot);
-                    tracing::warn!(
-                        "backend {address} of service {:?} still has {left} connections at its deadline",
-                        service.config.name
+                    let name = &service.config.name;
+                    let message = format!(
+                        "backend {address} of service {name:?} still has {left} connections at its deadline"
                     );
+                    self.events.record(EventKind::DrainLate, About::backend(name, address), message);
                 }
             }
         }

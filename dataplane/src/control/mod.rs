@@ -13,6 +13,7 @@
 //! | [`publish`] | the channels to the workers |
 //! | [`neighbors`], [`frames`] | next hops: state machine, and the frames it sends |
 //! | [`health`] | checks of backends, through the ports |
+//! | [`events`] | what happened lately |
 //! | [`stats`], [`objects`], [`metrics`] | what the API shows |
 //! | [`steering`], [`numa`] | which worker owns what, chosen at start |
 //! | [`api`], [`server`], [`socket`] | HTTP |
@@ -25,6 +26,7 @@ mod changes;
 #[cfg(feature = "dpdk")]
 pub mod daemon;
 pub mod device;
+mod events;
 mod frames;
 pub mod health;
 mod locals;
@@ -45,7 +47,9 @@ pub mod steering;
 use api::{Refusal, refuse};
 use axum::http::StatusCode;
 use balancer::{Applied, Balancer};
+use ctl::api::EventKind;
 use ctl::config::{Config, ConfigError};
+use events::About;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -94,10 +98,12 @@ impl Control {
     async fn apply(&self, config: Config) -> Result<Applied, Vec<ConfigError>> {
         let _turn = self.turn().await;
         let file = config.origin.file().to_owned();
-        let applied = self.balancer().apply(config)?;
+        let applied = self.balancer().apply(config);
+        let applied = applied.inspect_err(|errors| self.refused(&file, errors))?;
         let changes =
             if applied.changes.is_empty() { "no change".into() } else { applied.changes.join("; ") };
-        tracing::info!("{file} applied as generation {}: {changes}", applied.generation);
+        let message = format!("{file} applied as generation {}: {changes}", applied.generation);
+        self.balancer().events.record(EventKind::ConfigApplied, About::default(), message);
         for warning in &applied.warnings {
             tracing::warn!("{warning}");
         }
@@ -105,6 +111,17 @@ impl Control {
             tracing::warn!("{notice}");
         }
         Ok(applied)
+    }
+
+    /// A configuration that was to be put in force is wrong.
+    fn refused(&self, file: &str, errors: &[ConfigError]) {
+        let Some(first) = errors.first() else { return };
+        let more = match errors.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more errors)"),
+        };
+        let message = format!("{file} was not applied and nothing was changed: {first}{more}");
+        self.balancer().events.record(EventKind::ConfigRefused, About::default(), message);
     }
 
     /// Waits until every worker uses `generation`.
@@ -130,10 +147,12 @@ impl Control {
         let path = self.balancer().config_file.clone();
         let result = match Config::load(&path) {
             Ok(config) => self.apply(config).await.map(drop),
-            Err(errors) => Err(errors),
+            Err(errors) => {
+                self.refused(&path.display().to_string(), &errors);
+                Err(errors)
+            }
         };
         if let Err(errors) = result {
-            tracing::error!("{} was not applied and nothing was changed", path.display());
             for error in errors {
                 tracing::error!("{error}");
             }

@@ -38,6 +38,10 @@ struct Busy {
     spent: u64,
     total: u64,
     ratio: f64,
+    /// Whether no time went by in the worker's own account since the reading before.
+    stalled: bool,
+    /// Whether that was said.
+    said: bool,
 }
 
 impl Link {
@@ -88,7 +92,10 @@ impl Link {
         let (busy, total) = (self.counters.busy_cycles.get(), self.counters.total_cycles.get());
         let passed = total.wrapping_sub(self.load.total);
         let share = busy.wrapping_sub(self.load.spent) as f64 / passed.max(1) as f64;
-        self.load = Busy { at: now, spent: busy, total, ratio: share.clamp(0.0, 1.0) };
+        // Some do not keep account.
+        let stalled = passed == 0 && total > 0;
+        let ratio = share.clamp(0.0, 1.0);
+        self.load = Busy { at: now, spent: busy, total, ratio, stalled, ..self.load };
     }
 }
 
@@ -174,6 +181,15 @@ impl Links {
                 }
             }
         }
+    }
+
+    /// Workers that stopped coming round since the last question (`true`), or go on again.
+    pub fn stalls(&mut self) -> impl Iterator<Item = (u16, bool)> {
+        self.0.iter_mut().filter_map(|link| {
+            let changed = link.load.said != link.load.stalled;
+            link.load.said = link.load.stalled;
+            changed.then_some((link.cpu, link.load.stalled))
+        })
     }
 
     /// Asks every worker for connections; [`Links::listed`] has the answers some time later. An earlier question's

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, missing_debug_implementations, reason = "a test")]
 
 mod daemon;
+mod events;
 mod health;
 
 use daemon::{DNS, Daemon, PORT_MAC, config, eventually};

@@ -24,7 +24,7 @@ pub(super) async fn enable(
     Extension(peer): Extension<Peer>,
     place: Place,
 ) -> Answer<api::Backend> {
-    change(&control, peer, place, "enabled", |backend| backend.admin = Admin::Enabled).await
+    change(&control, peer, place, |backend| backend.admin = Admin::Enabled).await
 }
 
 pub(super) async fn disable(
@@ -32,7 +32,7 @@ pub(super) async fn disable(
     Extension(peer): Extension<Peer>,
     place: Place,
 ) -> Answer<api::Backend> {
-    change(&control, peer, place, "disabled", |backend| backend.admin = Admin::Disabled).await
+    change(&control, peer, place, |backend| backend.admin = Admin::Disabled).await
 }
 
 pub(super) async fn drain(
@@ -53,7 +53,7 @@ pub(super) async fn drain(
         }
     };
     let admin = Admin::Draining { deadline, late: false };
-    change(&control, peer, place, "draining", |backend| backend.admin = admin).await
+    change(&control, peer, place, |backend| backend.admin = admin).await
 }
 
 pub(super) async fn weight(
@@ -63,7 +63,7 @@ pub(super) async fn weight(
     bytes: Body,
 ) -> Answer<api::Backend> {
     let WeightRequest { weight } = json(&body(bytes)?, None)?;
-    change(&control, peer, place, &format!("of weight {weight}"), |backend| backend.weight = weight).await
+    change(&control, peer, place, |backend| backend.weight = weight).await
 }
 
 /// Makes a change and waits until every worker goes by it.
@@ -71,7 +71,6 @@ async fn change(
     control: &Control,
     peer: Peer,
     place: Place,
-    what: &str,
     change: impl FnOnce(&mut Backend),
 ) -> Answer<api::Backend> {
     may_change(peer)?;
@@ -88,7 +87,6 @@ async fn change(
         Missing::Service => no_service(&name),
         Missing::Backend => no_backend(&name, &text),
     })?;
-    tracing::info!("backend {address} of service {name:?} is {what} now");
     control.acknowledged(generation).await?;
     shown(control, &name, address).map(Json)
 }

@@ -48,7 +48,7 @@ pub(super) async fn apply(
     bytes: Body,
 ) -> Answer<ConfigApply> {
     let (file, config) = read(&control, &headers, &body(bytes)?)?;
-    let config = config.map_err(Refusal::config)?;
+    let config = config.inspect_err(|errors| control.refused(&file, errors)).map_err(Refusal::config)?;
     let (services, backends) =
         (config.services.len(), config.services.iter().map(|s| s.backends.len()).sum());
     let applied = control.apply(config).await.map_err(Refusal::config)?;

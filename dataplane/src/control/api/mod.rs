@@ -3,6 +3,7 @@
 mod answer;
 mod backends;
 mod config;
+mod events;
 mod flows;
 mod objects;
 
@@ -40,6 +41,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route(paths::WORKERS, get(objects::workers))
         .route(paths::PORTS, get(objects::ports))
         .route(paths::NEIGHBORS, get(objects::neighbors))
+        .route(paths::EVENTS, get(events::events))
         .route(paths::FLOWS, get(flows::flows))
         .route(paths::CONFIG, get(config::export))
         .route(paths::METRICS, get(objects::metrics))

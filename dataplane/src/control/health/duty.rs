@@ -7,6 +7,7 @@ use super::exchange::{Outgoing, Way};
 use super::probe::Question;
 use super::schedule::Rhythm;
 use super::tls;
+use crate::control::events::About;
 use crate::control::{frames, slots};
 use crate::packet::{Packet, VecPacket};
 use crate::snapshot::Port;
@@ -14,6 +15,7 @@ use crate::tunnel::Encapsulation;
 use crate::wire::ethernet::{self, ethertype};
 use crate::worker::{PROBE_FRAME, Probe};
 use arrayvec::ArrayVec;
+use ctl::api::EventKind;
 use ctl::config::{self, Config, ConfigError, Mode};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -310,12 +312,12 @@ impl Balancer {
         health.since = Instant::now();
         self.changed = true;
         let address = backend.config.address;
-        match result {
-            Ok(()) => tracing::info!("backend {address} of service {:?} is up", config.name),
-            Err(reason) => {
-                tracing::warn!("backend {address} of service {:?} is down: {reason}", config.name);
-            }
-        }
+        let (kind, what) = match result {
+            Ok(()) => (EventKind::HealthUp, "up".to_owned()),
+            Err(reason) => (EventKind::HealthDown, format!("down: {reason}")),
+        };
+        let message = format!("backend {address} of service {:?} is {what}", config.name);
+        self.events.record(kind, About::backend(&config.name, address), message);
     }
 
     /// What clients' connections said in the last second: where most new ones got no answer or a reset, that is a
