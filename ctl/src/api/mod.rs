@@ -9,6 +9,7 @@
 //! | `GET /v1/backends?service=NAME` | | `[`[`Backend`]`]` |
 //! | `GET /v1/flows?…` | | [`Flows`]; the query is a [`FlowQuery`] |
 //! | `GET /v1/events?since=N&follow=true` | | [`Events`] after number N; with `follow` the answer waits for one |
+//! | `GET /v1/explain?protocol=tcp&source=A:P&destination=A:P` | | [`Explanation`], or 404 and the nearest service |
 //! | `GET /v1/workers` | | `[`[`Worker`]`]` |
 //! | `GET /v1/ports` | | `[`[`Port`]`]` |
 //! | `GET /v1/neighbors` | | `[`[`Neighbor`]`]` |
@@ -38,6 +39,7 @@
 mod config;
 mod error;
 mod event;
+mod explain;
 mod flow;
 mod object;
 pub mod paths;
@@ -47,6 +49,10 @@ mod steering;
 pub use config::{ConfigApply, ConfigCheck, ConfigExport, ConfigText};
 pub use error::ApiError;
 pub use event::{Event, EventKind, EventQuery, Events, Severity};
+pub use explain::{
+    ExplainOutcome, ExplainQuery, ExplainedBackend, ExplainedConnection, ExplainedHop, ExplainedPacket,
+    ExplainedService, ExplainedTunnel, ExplainedWorker, Explanation,
+};
 pub use flow::{Flow, FlowQuery, FlowState, Flows};
 pub use object::{
     AdminState, Backend, DrainRequest, HealthState, Link, Neighbor, NeighborState, Offload, Port, PortQueues,

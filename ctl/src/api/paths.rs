@@ -1,6 +1,6 @@
 //! Where things are: paths, headers and limits of the API.
 
-use super::{EventQuery, FlowQuery};
+use super::{EventQuery, ExplainQuery, FlowQuery};
 use std::fmt::Write;
 
 pub const STATUS: &str = "/v1/status";
@@ -15,6 +15,7 @@ pub const BACKEND_DISABLE: &str = "/v1/services/{name}/backends/{address}/disabl
 pub const BACKEND_DRAIN: &str = "/v1/services/{name}/backends/{address}/drain";
 pub const BACKEND_WEIGHT: &str = "/v1/services/{name}/backends/{address}/weight";
 pub const FLOWS: &str = "/v1/flows";
+pub const EXPLAIN: &str = "/v1/explain";
 pub const EVENTS: &str = "/v1/events";
 pub const WORKERS: &str = "/v1/workers";
 pub const PORTS: &str = "/v1/ports";
@@ -57,6 +58,13 @@ pub fn flows(query: &FlowQuery) -> String {
 /// The path of the events that a query asks for.
 pub fn events(query: EventQuery) -> String {
     format!("{EVENTS}?since={}&follow={}", query.since, query.follow)
+}
+
+/// The path of the explanation of a packet.
+pub fn explain(query: &ExplainQuery) -> String {
+    let ExplainQuery { protocol, source, destination } = query;
+    let (source, destination) = (encode(&source.to_string()), encode(&destination.to_string()));
+    format!("{EXPLAIN}?protocol={protocol}&source={source}&destination={destination}")
 }
 
 /// Percent-encodes everything but RFC 3986's unreserved characters.

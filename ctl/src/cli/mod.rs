@@ -4,6 +4,7 @@ mod backend;
 mod completion;
 mod config;
 mod events;
+mod explain;
 mod failure;
 mod flow;
 mod neighbor;
@@ -63,6 +64,8 @@ enum Verb {
     Port,
     /// Next hops and their MAC addresses
     Neighbor,
+    /// What becomes of a packet, and why: service, worker, backend, next hop
+    Explain(explain::Arguments),
     /// What happened lately, and what happens next
     Events(events::Arguments),
     /// All counters
@@ -124,6 +127,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Worker => worker::run(context),
         Verb::Port => port::run(context),
         Verb::Neighbor => neighbor::run(context),
+        Verb::Explain(arguments) => explain::run(context, &arguments),
         Verb::Events(arguments) => events::run(context, &arguments),
         Verb::Stats => stats::run(context),
         Verb::Config(arguments) => config::run(context, &arguments),

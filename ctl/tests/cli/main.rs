@@ -2,6 +2,7 @@
 
 mod drain;
 mod events;
+mod explain;
 mod fake;
 mod problems;
 mod samples;

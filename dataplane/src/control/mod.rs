@@ -14,6 +14,7 @@
 //! | [`neighbors`], [`frames`] | next hops: state machine, and the frames it sends |
 //! | [`health`] | checks of backends, through the ports |
 //! | [`events`] | what happened lately |
+//! | [`explain`] | what becomes of a packet, and why |
 //! | [`stats`], [`objects`], [`metrics`] | what the API shows |
 //! | [`steering`], [`numa`] | which worker owns what, chosen at start |
 //! | [`api`], [`server`], [`socket`] | HTTP |
@@ -27,6 +28,7 @@ mod changes;
 pub mod daemon;
 pub mod device;
 mod events;
+mod explain;
 mod frames;
 pub mod health;
 mod locals;

@@ -11,6 +11,7 @@
 
 mod complain;
 mod decide;
+mod explain;
 mod forward;
 mod full_nat;
 mod icmp_error;
@@ -19,6 +20,8 @@ mod mss;
 mod parse;
 mod refuse;
 mod tunnel;
+
+pub use explain::{Connection, Explanation, Fate, Question};
 
 use crate::conn::{Class, Entry, Table, Tick, Timeouts};
 use crate::counters::{MAX_BACKENDS, WorkerCounters};

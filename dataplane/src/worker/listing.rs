@@ -2,7 +2,7 @@
 
 use crate::conn::{Entry, State, Tick, Timeouts};
 use crate::flow::FlowKey;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Explanation, Pipeline, Question};
 use ctl::config::Prefix;
 use std::net::IpAddr;
 
@@ -50,12 +50,20 @@ pub struct Listing {
     pub rows: Vec<FlowRow>,
     /// There are more.
     pub truncated: bool,
+    /// Asked in place of all that.
+    pub question: Option<Question>,
+    pub explanation: Option<Explanation>,
 }
 
 impl Listing {
     /// A question for at most `limit` connections.
     pub fn new(filter: Filter, limit: usize) -> Self {
-        Self { filter, rows: Vec::with_capacity(limit), truncated: false }
+        Self { filter, rows: Vec::with_capacity(limit), ..Self::default() }
+    }
+
+    /// Asks what becomes of one packet, and for no connections.
+    pub fn explain(question: Question) -> Self {
+        Self { question: Some(question), ..Self::default() }
     }
 
     /// Adds a row; `false` if there is no room.
@@ -111,8 +119,12 @@ impl Job {
 
     /// Looks at the next entries; `true` when done.
     pub(super) fn slice(&mut self, pipeline: &Pipeline, now: Tick) -> bool {
-        let (v4, v6) = pipeline.listing_len();
         let listing = &mut self.listing;
+        if let Some(question) = listing.question {
+            listing.explanation = Some(pipeline.explain(question, now));
+            return true;
+        }
+        let (v4, v6) = pipeline.listing_len();
         if self.next_v4 < v4 {
             let start = self.next_v4;
             self.next_v4 += SLICE;

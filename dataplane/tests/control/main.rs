@@ -3,6 +3,7 @@
 
 mod daemon;
 mod events;
+mod explain;
 mod health;
 
 use daemon::{DNS, Daemon, PORT_MAC, config, eventually};

@@ -32,23 +32,7 @@ pub(super) async fn flows(
         let share = limit.div_ceil(balancer.links.len().max(1));
         balancer.links.ask_listing(|| Listing::new(filter.clone(), share));
     }
-    let deadline = Instant::now() + PATIENCE;
-    let listings = loop {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let mut balancer = control.balancer();
-        balancer.poll();
-        if let Some(listings) = balancer.links.listed() {
-            break listings;
-        }
-        if Instant::now() >= deadline {
-            return Err(refuse(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the connections could not be listed",
-                "a worker did not answer within two seconds",
-                "look at \"sluicectl worker\", and try again",
-            ));
-        }
-    };
+    let listings = answers(&control).await?;
     let balancer = control.balancer();
     let mut flows = Flows::default();
     for (link, listing) in balancer.links.iter().zip(listings) {
@@ -58,6 +42,27 @@ pub(super) async fn flows(
     flows.truncated |= flows.flows.len() > limit;
     flows.flows.truncate(limit);
     Ok(Json(flows))
+}
+
+/// What the workers say to the question that they were asked.
+pub(super) async fn answers(control: &Control) -> Result<Vec<Box<Listing>>, super::Refusal> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let mut balancer = control.balancer();
+        balancer.poll();
+        if let Some(listings) = balancer.links.listed() {
+            return Ok(listings);
+        }
+        if Instant::now() >= deadline {
+            return Err(refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "there is no answer",
+                "a worker did not say anything within two seconds",
+                "look at \"sluicectl worker\", and try again",
+            ));
+        }
+    }
 }
 
 /// The slots of the backends asked for, sorted; `None`: of all.
@@ -119,7 +124,8 @@ fn endpoint((address, port): (IpAddr, u16)) -> String {
     SocketAddr::new(address, port).to_string()
 }
 
-fn state(state: ConnState) -> FlowState {
+/// Where a connection is in its life.
+pub(in crate::control) fn state(state: ConnState) -> FlowState {
     match state {
         ConnState::SynSent | ConnState::SynReceived | ConnState::Acknowledged | ConnState::Adopted => {
             FlowState::Syn

@@ -4,6 +4,7 @@ mod answer;
 mod backends;
 mod config;
 mod events;
+mod explain;
 mod flows;
 mod objects;
 
@@ -17,6 +18,7 @@ use ctl::config::MAX_FILE_BYTES;
 use std::sync::Arc;
 
 pub(super) use answer::{Refusal, refuse};
+pub(super) use flows::state as flow_state;
 
 /// Who is at the other end of the socket.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +44,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route(paths::PORTS, get(objects::ports))
         .route(paths::NEIGHBORS, get(objects::neighbors))
         .route(paths::EVENTS, get(events::events))
+        .route(paths::EXPLAIN, get(explain::explain))
         .route(paths::FLOWS, get(flows::flows))
         .route(paths::CONFIG, get(config::export))
         .route(paths::METRICS, get(objects::metrics))
