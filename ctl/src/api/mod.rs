@@ -19,6 +19,9 @@
 //! | `POST /v1/services/{name}/backends/{address}/weight` | [`WeightRequest`] | [`Backend`] |
 //! | `POST /v1/config/check` | see below | [`ConfigCheck`] |
 //! | `POST /v1/config/apply` | see below | [`ConfigApply`] |
+//! | `POST /v1/config/diff` | see below | [`ConfigDiff`] |
+//! | `POST /v1/config/confirm` | | [`ConfigConfirm`] |
+//! | `POST /v1/config/rollback` | | [`ConfigApply`] |
 //! | `GET /v1/config` | | [`ConfigExport`] |
 //! | `GET /metrics` | | the metrics as text |
 //!
@@ -46,7 +49,7 @@ pub mod paths;
 mod stats;
 mod steering;
 
-pub use config::{ConfigApply, ConfigCheck, ConfigExport, ConfigText};
+pub use config::{ConfigApply, ConfigCheck, ConfigConfirm, ConfigDiff, ConfigExport, ConfigText};
 pub use error::ApiError;
 pub use event::{Event, EventKind, EventQuery, Events, Severity};
 pub use explain::{

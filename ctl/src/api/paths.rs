@@ -23,6 +23,9 @@ pub const NEIGHBORS: &str = "/v1/neighbors";
 pub const CONFIG: &str = "/v1/config";
 pub const CONFIG_CHECK: &str = "/v1/config/check";
 pub const CONFIG_APPLY: &str = "/v1/config/apply";
+pub const CONFIG_DIFF: &str = "/v1/config/diff";
+pub const CONFIG_CONFIRM: &str = "/v1/config/confirm";
+pub const CONFIG_ROLLBACK: &str = "/v1/config/rollback";
 pub const METRICS: &str = "/metrics";
 
 /// Names the file that a TOML body came from, for messages only; percent-encoded.

@@ -2,9 +2,9 @@
 
 use super::Context;
 use super::failure::{Failure, REFUSED};
-use crate::api::{ApiError, ConfigApply, ConfigCheck, ConfigExport, paths};
-use crate::client::ConfigSource;
-use crate::config::{Config, ConfigError, ConfigWarning, MAX_FILE_BYTES, read_file};
+use crate::api::{ApiError, ConfigApply, ConfigCheck, ConfigConfirm, ConfigDiff, ConfigExport, paths};
+use crate::client::{ClientError, ConfigSource};
+use crate::config::{Config, ConfigError, ConfigWarning, MAX_FILE_BYTES, TimeSpan, read_file};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -17,8 +17,13 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Check a file; needs no daemon. Without a file the daemon checks its own
+    /// Check a file: by itself, and against the daemon if one is there. Without a file the daemon checks its own
     Check {
+        /// "-" is standard input
+        file: Option<PathBuf>,
+    },
+    /// What an apply would change, in words. Without a file the daemon reads its own
+    Diff {
         /// "-" is standard input
         file: Option<PathBuf>,
     },
@@ -26,14 +31,21 @@ enum Action {
     Apply {
         /// "-" is standard input
         file: Option<PathBuf>,
+        /// Roll back after this long unless "config confirm" comes, such as 60s
+        #[arg(long, value_name = "TIME")]
+        confirm_timeout: Option<TimeSpan>,
     },
+    /// Keep what was applied with --confirm-timeout
+    Confirm,
+    /// Put in force again what was so before
+    Rollback,
     /// Print the configuration in force
     Export,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.action {
-        Action::Check { file: Some(file) } => finish_check(context, &check(file)),
+        Action::Check { file: Some(file) } => check(context, file),
         Action::Check { file: None } => {
             let answer: serde_json::Value =
                 context.patient_client().post_config(paths::CONFIG_CHECK, ConfigSource::DaemonFile)?;
@@ -43,7 +55,18 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
                 Err(_) => context.output.show(answer, None, |_, _: &ConfigCheck| String::new()),
             }
         }
-        Action::Apply { file } => apply(context, file.as_deref()),
+        Action::Diff { file } => diff(context, file.as_deref()),
+        Action::Apply { file, confirm_timeout } => apply(context, file.as_deref(), *confirm_timeout),
+        Action::Confirm => {
+            let answer = context.client.post_empty(paths::CONFIG_CONFIRM)?;
+            context.output.show(answer, None, |_, confirmed: &ConfigConfirm| {
+                format!("{}: confirmed, generation {}\n", confirmed.file, confirmed.generation)
+            })
+        }
+        Action::Rollback => {
+            let answer = context.patient_client().post_empty(paths::CONFIG_ROLLBACK)?;
+            context.output.show(answer, None, |_, apply: &ConfigApply| in_force(apply))
+        }
         Action::Export => {
             let answer = context.client.get(paths::CONFIG)?;
             context.output.show(answer, None, |_, export: &ConfigExport| export.config.to_toml())
@@ -69,14 +92,30 @@ fn read(file: &Path) -> Result<(Vec<u8>, String), ConfigError> {
     Ok((bytes, name.to_owned()))
 }
 
-fn check(file: &Path) -> ConfigCheck {
+/// By itself, and by the daemon if one is there and listens to this user: its verdict is that of an apply.
+fn check(context: &Context, file: &Path) -> Result<(), Failure> {
     let name = file.display().to_string();
-    let checked =
-        read(file).map_err(|error| vec![error]).and_then(|(bytes, name)| Config::parse_bytes(&bytes, &name));
-    match checked {
-        Ok(config) => ConfigCheck { file: name, ok: true, errors: Vec::new(), warnings: config.warnings() },
-        Err(errors) => ConfigCheck { file: name, ok: false, errors, warnings: Vec::new() },
-    }
+    let refused = |file: String, errors| ConfigCheck { file, ok: false, errors, warnings: Vec::new() };
+    let (bytes, name) = match read(file) {
+        Ok(read) => read,
+        Err(error) => return finish_check(context, &refused(name, vec![error])),
+    };
+    let config = match Config::parse_bytes(&bytes, &name) {
+        Ok(config) => config,
+        Err(errors) => return finish_check(context, &refused(name, errors)),
+    };
+    let source = ConfigSource::Text { file: &name, toml: &bytes };
+    let check = match context.patient_client().config_check(source) {
+        Ok(check) => check,
+        Err(
+            ClientError::Missing { .. }
+            | ClientError::Refused { .. }
+            | ClientError::Permission { .. }
+            | ClientError::Api { status: 403, .. },
+        ) => ConfigCheck { file: name, ok: true, errors: Vec::new(), warnings: config.warnings() },
+        Err(error) => return Err(error.into()),
+    };
+    finish_check(context, &check)
 }
 
 fn finish_check(context: &Context, check: &ConfigCheck) -> Result<(), Failure> {
@@ -91,32 +130,69 @@ fn finish_check(context: &Context, check: &ConfigCheck) -> Result<(), Failure> {
     if check.ok { Ok(()) } else { Err(Failure::Silent { code: REFUSED }) }
 }
 
-fn apply(context: &Context, file: Option<&Path>) -> Result<(), Failure> {
+/// Has the daemon do something with a file, or with its own.
+fn send(context: &Context, path: &str, file: Option<&Path>) -> Result<serde_json::Value, Failure> {
     let client = context.patient_client();
-    let answer: serde_json::Value = match file {
-        None => client.post_config(paths::CONFIG_APPLY, ConfigSource::DaemonFile)?,
-        Some(file) => {
-            let (toml, name) =
-                read(file).map_err(|error| Failure::told(REFUSED, ApiError::config(vec![error])))?;
-            // An empty body would make the daemon read its own file: not what was asked for.
-            if toml.is_empty() {
-                let errors = Config::parse_bytes(&toml, &name).err().unwrap_or_default();
-                return Err(Failure::told(REFUSED, ApiError::config(errors)));
-            }
-            client.post_config(paths::CONFIG_APPLY, ConfigSource::Text { file: &name, toml: &toml })?
+    let Some(file) = file else { return Ok(client.post_config(path, ConfigSource::DaemonFile)?) };
+    let (toml, name) = read(file).map_err(|error| Failure::told(REFUSED, ApiError::config(vec![error])))?;
+    // An empty body would make the daemon read its own file: not what was asked for.
+    if toml.is_empty() {
+        let errors = Config::parse_bytes(&toml, &name).err().unwrap_or_default();
+        return Err(Failure::told(REFUSED, ApiError::config(errors)));
+    }
+    Ok(client.post_config(path, ConfigSource::Text { file: &name, toml: &toml })?)
+}
+
+fn diff(context: &Context, file: Option<&Path>) -> Result<(), Failure> {
+    let answer = send(context, paths::CONFIG_DIFF, file)?;
+    context.output.show(answer, None, |_, diff: &ConfigDiff| {
+        let mut out = String::new();
+        if diff.changes.is_empty() && diff.need_restart.is_empty() {
+            let _ = writeln!(out, "{}: the same as {}, which is in force", diff.file, diff.live);
+        } else {
+            let _ = writeln!(out, "{}: differs from {}, which is in force", diff.file, diff.live);
         }
-    };
-    context.output.show(answer, None, |_, apply: &ConfigApply| {
-        say(&warnings(&apply.warnings));
-        let mut out = format!(
-            "{}: in force as generation {} with {} services and {} backends\n",
-            apply.file, apply.generation, apply.services, apply.backends
-        );
-        for change in &apply.changes {
-            let _ = writeln!(out, "  {change}");
+        list(&mut out, &diff.changes);
+        for error in &diff.need_restart {
+            let _ = writeln!(out, "  {}: {}", error.key, error.problem);
         }
+        list(&mut out, &diff.at_run_time);
         out
     })
+}
+
+fn apply(context: &Context, file: Option<&Path>, confirm: Option<TimeSpan>) -> Result<(), Failure> {
+    let path = match confirm {
+        None => paths::CONFIG_APPLY.to_owned(),
+        Some(time) => format!("{}?confirm_seconds={}", paths::CONFIG_APPLY, time.as_secs_f64()),
+    };
+    let answer = send(context, &path, file)?;
+    context.output.show(answer, None, |_, apply: &ConfigApply| in_force(apply))
+}
+
+fn in_force(apply: &ConfigApply) -> String {
+    say(&warnings(&apply.warnings));
+    let mut out = format!(
+        "{}: in force as generation {} with {} services and {} backends\n",
+        apply.file, apply.generation, apply.services, apply.backends
+    );
+    list(&mut out, &apply.changes);
+    for kept in &apply.kept {
+        let _ = writeln!(out, "  still so: {kept}");
+    }
+    for given_up in &apply.given_up {
+        let _ = writeln!(out, "  no longer so: {given_up}");
+    }
+    if let Some(seconds) = apply.confirm_seconds {
+        let _ = writeln!(out, "rolled back in {seconds} s unless \"sluicectl config confirm\" comes");
+    }
+    out
+}
+
+fn list(out: &mut String, lines: &[String]) {
+    for line in lines {
+        let _ = writeln!(out, "  {line}");
+    }
 }
 
 fn warnings(warnings: &[ConfigWarning]) -> String {

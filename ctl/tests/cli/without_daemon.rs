@@ -1,7 +1,7 @@
 //! Configurations and completion.
 
 use super::fake::{Fake, command, run};
-use ctl::api::{ApiError, ConfigApply, ConfigCheck, ConfigExport};
+use ctl::api::{ApiError, ConfigApply, ConfigCheck, ConfigConfirm, ConfigDiff, ConfigExport};
 use ctl::config::{Config, ConfigError, ConfigWarning};
 use std::io::Write;
 use std::path::Path;
@@ -98,6 +98,9 @@ fn applied() -> ConfigApply {
         services: 1,
         backends: 2,
         changes: vec!["service web: backend 10.1.0.13:80 added".into()],
+        kept: vec!["service \"web\": backend 10.1.0.11:80 is disabled (changed at run time)".into()],
+        given_up: Vec::new(),
+        confirm_seconds: None,
         warnings: vec![ConfigWarning(ConfigError::file("a.toml", "odd", "look at it"))],
     }
 }
@@ -110,7 +113,8 @@ fn apply_sends_the_text_and_the_name() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(
         ran.stdout,
-        "a.toml: in force as generation 4 with 1 services and 2 backends\n  service web: backend 10.1.0.13:80 added\n"
+        "a.toml: in force as generation 4 with 1 services and 2 backends\n  service web: backend 10.1.0.13:80 added\n  \
+         still so: service \"web\": backend 10.1.0.11:80 is disabled (changed at run time)\n"
     );
     assert_eq!(ran.stderr, "warning: a.toml: odd; look at it\n");
     let request = &fake.requests()[0];
@@ -173,4 +177,59 @@ fn completion_for_every_shell() {
         assert!(ran.stdout.contains("sluicectl") && ran.stdout.contains("set-weight"), "{shell}");
     }
     assert_eq!(run(Path::new(NOWHERE), &["completion", "tcsh"]).code, 2);
+}
+
+#[test]
+fn a_daemon_that_is_there_has_the_last_word() {
+    let error = ConfigError::file("a.toml", "this cannot change while sluiced runs", "restart it");
+    let verdict = ConfigCheck { file: "a.toml".into(), ok: false, errors: vec![error], warnings: Vec::new() };
+    let fake = Fake::start(move |_| (200, serde_json::to_string(&verdict).unwrap()));
+    let good = file(GOOD);
+    let ran = fake.run(&["config", "check", path(&good)]);
+    assert_eq!((ran.code, ran.stderr.contains("cannot change while")), (1, true), "{ran:?}");
+    assert_eq!(fake.requests()[0].line, "POST /v1/config/check");
+    // A file that is wrong by itself is not sent.
+    let ran = fake.run(&["config", "check", path(&file("["))]);
+    assert_eq!((ran.code, fake.requests().len()), (1, 1));
+    // Nor does it matter that this user may not ask.
+    let forbidden = ApiError::new("nothing was changed", "only root may", "be root");
+    let fake = Fake::start(move |_| (403, serde_json::to_string(&forbidden).unwrap()));
+    assert_eq!(fake.run(&["config", "check", path(&good)]).code, 0);
+}
+
+#[test]
+fn a_difference_is_told_in_words() {
+    let diff = ConfigDiff {
+        file: "b.toml".into(),
+        live: "a.toml".into(),
+        changes: vec!["service \"web\": scheduler \"maglev\" to \"round-robin\"".into()],
+        need_restart: vec![ConfigError::file("b.toml", "this cannot change", "restart")],
+        at_run_time: vec!["service \"web\": backend 10.1.0.11:80 is disabled (changed at run time)".into()],
+    };
+    let fake = Fake::start(move |_| (200, serde_json::to_string(&diff).unwrap()));
+    let ran = fake.run(&["config", "diff", path(&file(GOOD))]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for words in ["b.toml: differs from a.toml", "scheduler", "this cannot change", "is disabled"] {
+        assert!(ran.stdout.contains(words), "{ran:?}");
+    }
+    assert_eq!(fake.requests()[0].line, "POST /v1/config/diff");
+}
+
+#[test]
+fn a_trial_is_confirmed_or_rolled_back() {
+    let tried = ConfigApply { confirm_seconds: Some(60.0), ..applied() };
+    let fake = Fake::start(move |request| {
+        let confirmed = ConfigConfirm { file: "a.toml".into(), generation: 5 };
+        let confirm = request.line.ends_with("confirm");
+        let body = if confirm { serde_json::to_string(&confirmed) } else { serde_json::to_string(&tried) };
+        (200, body.unwrap())
+    });
+    let ran = fake.run(&["config", "apply", path(&file(GOOD)), "--confirm-timeout", "60s"]);
+    assert!(ran.stdout.contains("rolled back in 60 s unless"), "{ran:?}");
+    assert_eq!(fake.run(&["config", "confirm"]).stdout, "a.toml: confirmed, generation 5\n");
+    assert_eq!(fake.run(&["config", "rollback"]).code, 0);
+    let lines: Vec<_> = fake.requests().into_iter().map(|request| request.line).collect();
+    let want =
+        ["apply?confirm_seconds=60", "confirm", "rollback"].map(|end| format!("POST /v1/config/{end}"));
+    assert_eq!(lines, want);
 }

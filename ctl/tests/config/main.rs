@@ -5,6 +5,7 @@ mod files;
 mod good;
 mod machine;
 mod objects;
+mod round_trip;
 mod values;
 
 use ctl::config::{Config, ConfigError};

@@ -1,16 +1,19 @@
 //! The balancer as its control thread sees it: everything that may change, in one place, changed by one thread.
 
-use super::build;
+use super::build::{self, Ahead};
 use super::device::Device;
 use super::events::{About, Log};
 use super::frames;
 use super::health::duty::{self, Checks};
 use super::health::exchange::Exchange;
+use super::history::{History, Past};
 use super::model::{Admin, Backend, Model};
 use super::neighbors::{Action, Millis, Neighbors};
+use super::overrides::{self, Override};
 use super::publish::Links;
 use crate::pipeline::Notice;
 use crate::route::PortId;
+use crate::scheduler::MaglevParameters;
 use crate::snapshot::Snapshot;
 use crate::wire::ethernet::Mac;
 use ctl::api::{EventKind, Link};
@@ -68,6 +71,7 @@ pub struct Balancer {
     pub(super) checks: Checks,
     pub(super) exchange: Arc<Exchange>,
     pub(super) events: Arc<Log>,
+    pub(super) history: History,
     /// The model is ahead of the snapshot: a backend went up or down, or has more weight.
     pub(super) changed: bool,
     committed: Millis,
@@ -87,6 +91,10 @@ pub struct Balancer {
 pub struct Applied {
     pub generation: u32,
     pub changes: Vec<String>,
+    /// What operators changed at run time and is still so.
+    pub kept: Vec<String>,
+    /// What they changed and is no longer so: the configuration has another value, or the backend not.
+    pub given_up: Vec<String>,
     pub warnings: Vec<ConfigWarning>,
 }
 
@@ -131,6 +139,7 @@ impl Balancer {
             checks: Checks::default(),
             exchange: Arc::default(),
             events: Arc::default(),
+            history: History::default(),
             changed: false,
             committed: 0,
             ports: links_of,
@@ -142,6 +151,8 @@ impl Balancer {
             moves: Quiet::default(),
         };
         balancer.apply(config)?;
+        // Before the first there was none.
+        balancer.history = History::default();
         Ok(balancer)
     }
 
@@ -178,18 +189,66 @@ impl Balancer {
     /// Puts `config` in force: everything is built first, so that an error changes nothing. Workers take it up soon
     /// after; see [`Balancer::is_acknowledged`].
     pub fn apply(&mut self, config: Config) -> Result<Applied, Vec<ConfigError>> {
+        self.apply_prepared(config, Ahead::default())
+    }
+
+    /// As [`Balancer::apply`], with what was made ahead.
+    pub(super) fn apply_prepared(
+        &mut self,
+        config: Config,
+        ahead: Ahead,
+    ) -> Result<Applied, Vec<ConfigError>> {
+        let before = self.config.clone();
+        let (applied, given_up) = self.replace(config, &[], ahead)?;
+        self.history.push(Past { config: before, given_up });
+        Ok(applied)
+    }
+
+    /// Puts the configuration in force that was so before, with what operators had changed then.
+    pub(super) fn roll_back(&mut self, ahead: Ahead) -> Option<Result<Applied, Vec<ConfigError>>> {
+        let Past { config, given_up } = self.history.last()?.clone();
+        let rolled = self.replace(config, &given_up, ahead);
+        if rolled.is_ok() {
+            self.history.pop();
+        }
+        Some(rolled.map(|(applied, _)| applied))
+    }
+
+    /// What takes long to make for `config`, to be made by [`Ahead::make`] on another thread.
+    pub(super) fn plan_ahead(
+        &mut self,
+        config: &Config,
+    ) -> Result<(Model, MaglevParameters), Vec<ConfigError>> {
+        self.reclaim();
+        self.check(config)?;
+        Ok((self.plan(config)?, build::maglev(&self.config)))
+    }
+
+    fn replace(
+        &mut self,
+        config: Config,
+        restored: &[Override],
+        ahead: Ahead,
+    ) -> Result<(Applied, Vec<Override>), Vec<ConfigError>> {
         self.reclaim();
         self.check(&config)?;
         let mut model = self.plan(&config)?;
+        for one in restored {
+            one.restore(&mut model);
+        }
         let prepared = duty::prepare(&config)?;
         let changes = super::changes::between(&self.config, &config);
+        let given_up = overrides::given_up(&self.model, &model);
+        let kept = overrides::words(&overrides::all(&model));
         let warnings = build::warnings(&config);
         let known = self.announced();
         self.config = config;
         self.checks.take_up(&mut model, &prepared, self.now());
-        self.commit(model);
+        self.commit(model, ahead);
         self.announce(&known);
-        Ok(Applied { generation: self.generation(), changes, warnings })
+        let generation = self.generation();
+        let words = overrides::words(&given_up);
+        Ok((Applied { generation, changes, kept, given_up: words, warnings }, given_up))
     }
 
     /// Makes an operator's change to one backend and publishes what follows.
@@ -213,14 +272,15 @@ impl Balancer {
         if !matches!(backend.admin, Admin::Disabled) {
             model.slots.set_resetting(slot, false);
         }
-        self.commit(model);
+        self.commit(model, Ahead::default());
         Ok(self.generation())
     }
 
     /// Builds and publishes the snapshot of `model`, which takes the place of the one before.
-    fn commit(&mut self, mut model: Model) {
+    fn commit(&mut self, mut model: Model, ahead: Ahead) {
         let generation = self.snapshot.generation + 1;
         model.ramp(Instant::now());
+        ahead.lend(&mut model);
         let snapshot = build::snapshot(generation, &mut model, &self.config, &self.ports, &self.snapshot);
         self.events.panics(&model);
         self.model = model;
@@ -302,7 +362,7 @@ impl Balancer {
         // Many changes in a row are one snapshot.
         if self.changed && now.saturating_sub(self.committed) >= SETTLE {
             let model = std::mem::take(&mut self.model);
-            self.commit(model);
+            self.commit(model, Ahead::default());
         }
         lively || checking
     }

@@ -5,7 +5,7 @@ use super::model::{Model, Service};
 use crate::conn::Timeouts;
 use crate::pipeline::MAX_SERVICES;
 use crate::route::NextHop;
-use crate::scheduler::{self, MaglevParameters};
+use crate::scheduler::{self, Candidate, MaglevParameters};
 use crate::service;
 use crate::snapshot::{Backend, Parts, Port, Snapshot};
 use crate::tunnel::{self, GueForm};
@@ -14,8 +14,9 @@ use ctl::config::{
     Affinity, Config, ConfigError, ConfigWarning, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel,
     unsupported,
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What the data plane can do.
 const SUPPORTED: Supported = Supported {
@@ -111,6 +112,39 @@ pub(super) fn needs_restart(running: &Config, wanted: &Config) -> Vec<ConfigErro
 /// Maglev's parameters as configured.
 pub(super) fn maglev(config: &Config) -> MaglevParameters {
     MaglevParameters { seed: config.runtime.maglev_seed, table_size: config.runtime.maglev_table_size }
+}
+
+/// Schedulers that were made ahead of time, by service: with many backends that takes long.
+#[derive(Debug, Default)]
+pub(super) struct Ahead(HashMap<String, (Vec<Candidate>, Arc<dyn scheduler::Scheduler>)>);
+
+impl Ahead {
+    /// Makes those that `model` needs and does not have.
+    pub(super) fn make(mut model: Model, parameters: MaglevParameters) -> Self {
+        model.ramp(Instant::now());
+        let mut made = HashMap::new();
+        for service in &mut model.services {
+            if service.scheduler.is_none() || service.candidates != service.eligible() {
+                let scheduler = schedule(service, parameters);
+                made.insert(
+                    service.config.name.clone(),
+                    (std::mem::take(&mut service.candidates), scheduler),
+                );
+            }
+        }
+        Self(made)
+    }
+
+    /// Gives `model` those that fit. What has changed since is made when the snapshot is built.
+    pub(super) fn lend(self, model: &mut Model) {
+        let mut made = self.0;
+        for service in &mut model.services {
+            let Some((candidates, scheduler)) = made.remove(&service.config.name) else { continue };
+            if candidates == service.eligible() {
+                (service.candidates, service.scheduler) = (candidates, Some(scheduler));
+            }
+        }
+    }
 }
 
 /// Builds what workers read; `ports` are the hardware address and the largest packet of each, `former` is what they read now. Brings

@@ -1,7 +1,8 @@
 //! What an apply changes, in words.
 
 use ctl::config::{BackendAddress, Config, Service};
-use std::collections::HashMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// One line for each change.
 pub(super) fn between(before: &Config, after: &Config) -> Vec<String> {
@@ -37,7 +38,8 @@ fn in_service(before: &Service, after: &Service, changes: &mut Vec<String>) {
     let name = &after.name;
     let without_backends = |service: &Service| Service { backends: Vec::new(), ..service.clone() };
     if without_backends(before) != without_backends(after) {
-        changes.push(format!("service {name:?}: settings changed"));
+        changes
+            .extend(settings(before, after).into_iter().map(|change| format!("service {name:?}: {change}")));
     }
     let mut old: HashMap<BackendAddress, _> =
         before.backends.iter().map(|backend| (backend.address, backend)).collect();
@@ -58,6 +60,42 @@ fn in_service(before: &Service, after: &Service, changes: &mut Vec<String>) {
     }
     for backend in before.backends.iter().filter(|backend| old.contains_key(&backend.address)) {
         changes.push(format!("service {name:?}: backend {} removed", backend.address));
+    }
+}
+
+/// Which keys differ, each with what it was and what it is.
+fn settings(before: &Service, after: &Service) -> Vec<String> {
+    let flat = |service: &Service| {
+        let mut keys = BTreeMap::new();
+        let value = serde_json::to_value(Service { backends: Vec::new(), ..service.clone() });
+        flatten("", &value.unwrap_or_default(), &mut keys);
+        keys
+    };
+    let (old, new) = (flat(before), flat(after));
+    let none = || "nothing".to_owned();
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter()
+        .filter(|key| old.get(*key) != new.get(*key))
+        .map(|key| {
+            let (from, to) = (old.get(key).cloned(), new.get(key).cloned());
+            format!("{key} {} to {}", from.unwrap_or_else(none), to.unwrap_or_else(none))
+        })
+        .collect()
+}
+
+/// Tables become keys with points; a list is one value.
+fn flatten(path: &str, value: &Value, keys: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(&path, value, keys);
+            }
+        }
+        Value::Array(items) if items.is_empty() => {}
+        value => {
+            keys.insert(path.to_owned(), value.to_string());
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`model`], [`slots`] | services and backends as they run; the numbers that workers know them by |
 //! | [`build`] | from configuration and model to a snapshot |
 //! | [`locals`] | the addresses that backends of full-nat see |
+//! | [`history`], [`overrides`] | what was in force before; what operators changed at run time |
 //! | [`drain`] | backends on their way out |
 //! | [`publish`] | the channels to the workers |
 //! | [`neighbors`], [`frames`] | next hops: state machine, and the frames it sends |
@@ -33,6 +34,7 @@ mod events;
 mod explain;
 mod frames;
 pub mod health;
+pub mod history;
 mod locals;
 pub mod memory;
 mod metrics;
@@ -41,6 +43,7 @@ pub mod neighbors;
 #[cfg(feature = "dpdk")]
 mod numa;
 mod objects;
+pub mod overrides;
 pub mod publish;
 mod server;
 pub mod slots;
@@ -51,6 +54,7 @@ pub mod steering;
 use api::{Refusal, refuse};
 use axum::http::StatusCode;
 use balancer::{Applied, Balancer};
+use build::Ahead;
 use ctl::api::EventKind;
 use ctl::config::{Config, ConfigError};
 use events::About;
@@ -102,8 +106,58 @@ impl Control {
     async fn apply(&self, config: Config) -> Result<Applied, Vec<ConfigError>> {
         let _turn = self.turn().await;
         let file = config.origin.file().to_owned();
-        let applied = self.balancer().apply(config);
+        let ahead = self.ahead(&config).await.inspect_err(|errors| self.refused(&file, errors))?;
+        let applied = self.balancer().apply_prepared(config, ahead);
         let applied = applied.inspect_err(|errors| self.refused(&file, errors))?;
+        self.say_applied(&file, &applied);
+        Ok(applied)
+    }
+
+    /// Makes what takes long for `config`, while everything else goes on.
+    async fn ahead(&self, config: &Config) -> Result<Ahead, Vec<ConfigError>> {
+        let (model, parameters) = self.balancer().plan_ahead(config)?;
+        let made = tokio::task::spawn_blocking(move || Ahead::make(model, parameters));
+        // What was not made ahead is made later.
+        Ok(made.await.unwrap_or_default())
+    }
+
+    /// Puts the configuration in force that was so before; `None`: there was none.
+    async fn roll_back(&self) -> Option<Result<Applied, Vec<ConfigError>>> {
+        let _turn = self.turn().await;
+        self.roll_back_in_turn().await
+    }
+
+    async fn roll_back_in_turn(&self) -> Option<Result<Applied, Vec<ConfigError>>> {
+        let config = self.balancer().history.last()?.config.clone();
+        let ahead = self.ahead(&config).await.unwrap_or_default();
+        let rolled = self.balancer().roll_back(ahead)?;
+        if let Ok(applied) = &rolled {
+            self.say_applied(config.origin.file(), applied);
+        }
+        Some(rolled)
+    }
+
+    /// Rolls back after `time` unless what is in force now is confirmed, or another takes its place.
+    fn try_out(self: &Arc<Self>, time: Duration) {
+        let serial = self.balancer().history.begin_trial(time);
+        let control = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            let _turn = control.turn().await;
+            if !control.balancer().history.is_on_trial(serial) {
+                return;
+            }
+            let message = "the configuration was not confirmed in time and is rolled back";
+            control.balancer().events.record(EventKind::ConfigApplied, About::default(), message);
+            if let Some(Err(errors)) = control.roll_back_in_turn().await {
+                for error in errors {
+                    tracing::error!("the roll back failed: {error}");
+                }
+            }
+        });
+    }
+
+    fn say_applied(&self, file: &str, applied: &Applied) {
         let changes =
             if applied.changes.is_empty() { "no change".into() } else { applied.changes.join("; ") };
         let message = format!("{file} applied as generation {}: {changes}", applied.generation);
@@ -114,7 +168,9 @@ impl Control {
         for notice in objects::idle(&self.balancer()) {
             tracing::warn!("{notice}");
         }
-        Ok(applied)
+        for given_up in &applied.given_up {
+            tracing::warn!("no longer so: {given_up}");
+        }
     }
 
     /// A configuration that was to be put in force is wrong.
@@ -149,6 +205,12 @@ impl Control {
     /// SIGHUP: reads the file again; what is wrong with it is logged and changes nothing.
     async fn reload(&self) {
         let path = self.balancer().config_file.clone();
+        if self.balancer().history.trial_remaining().is_some() {
+            tracing::error!(
+                "SIGHUP: nothing was read, since the configuration in force waits to be confirmed"
+            );
+            return;
+        }
         let result = match Config::load(&path) {
             Ok(config) => self.apply(config).await.map(drop),
             Err(errors) => {

@@ -19,6 +19,12 @@ pub(super) fn status(balancer: &Balancer) -> Status {
     for (port, facts) in balancer.config.ports.iter().zip(&facts) {
         notices.extend(facts.notices.iter().map(|notice| format!("port {}: {notice}", port.name)));
     }
+    notices.extend(balancer.history.trial_remaining().map(|rest| {
+        format!(
+            "the configuration is rolled back in {} s unless \"sluicectl config confirm\" comes",
+            rest.as_secs()
+        )
+    }));
     notices.extend(panicking(balancer));
     notices.extend(idle(balancer));
     let in_force = balancer.config.origin.file();

@@ -5,6 +5,7 @@ mod daemon;
 mod events;
 mod explain;
 mod health;
+mod safety;
 
 use daemon::{DNS, Daemon, PORT_MAC, config, eventually};
 use dataplane::wire::ethernet::{Ethernet, Mac, ethertype};

@@ -32,6 +32,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
     let configs = Router::new()
         .route(paths::CONFIG_CHECK, post(config::check))
         .route(paths::CONFIG_APPLY, post(config::apply))
+        .route(paths::CONFIG_DIFF, post(config::diff))
         // JSON may need an escape for every byte of the text.
         .layer(DefaultBodyLimit::max(2 * MAX_FILE_BYTES as usize));
     let rest = Router::new()
@@ -47,6 +48,8 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route(paths::EXPLAIN, get(explain::explain))
         .route(paths::FLOWS, get(flows::flows))
         .route(paths::CONFIG, get(config::export))
+        .route(paths::CONFIG_CONFIRM, post(config::confirm))
+        .route(paths::CONFIG_ROLLBACK, post(config::rollback))
         .route(paths::METRICS, get(objects::metrics))
         .route(paths::BACKEND_ENABLE, post(backends::enable))
         .route(paths::BACKEND_DISABLE, post(backends::disable))
