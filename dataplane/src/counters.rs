@@ -70,6 +70,8 @@ pub struct WorkerCounters {
     /// TSC cycles spent on loops that found packets, and in all.
     pub busy_cycles: Counter,
     pub total_cycles: Counter,
+    /// Times that it slept because there was nothing to do.
+    pub sleeps: Counter,
     /// Generation of the snapshot that the worker uses.
     pub generation: Counter,
     /// Levels of both tables, refreshed about once a second.
@@ -148,6 +150,7 @@ impl WorkerCounters {
             events_lost: Counter::default(),
             busy_cycles: Counter::default(),
             total_cycles: Counter::default(),
+            sleeps: Counter::default(),
             generation: Counter::default(),
             connections_active: Counter::default(),
             index_slots: Counter::default(),

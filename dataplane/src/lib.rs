@@ -5,6 +5,7 @@ pub mod control;
 pub mod counters;
 pub mod flow;
 pub mod io;
+mod locality;
 pub mod neighbor;
 pub mod packet;
 pub mod pipeline;

@@ -4,6 +4,7 @@
 //! (schedulers, above all) is shared with the one before.
 
 use crate::conn::Timeouts;
+use crate::locality::Locality;
 use crate::route::{NextHop, PortId, Route, RouteTable};
 use crate::service::{FastMap, FastSet, Service, ServiceTable};
 use crate::tunnel::{self, Encapsulation, TunnelEnd};
@@ -27,6 +28,8 @@ pub struct Snapshot {
     ports: Vec<Port>,
     routes: RouteTable,
     locals: FastMap<IpAddr, PortId>,
+    /// Of `locals` and the VIPs.
+    locality: Locality,
     /// By backend slot.
     local_addresses: Vec<Arc<[IpAddr]>>,
 }
@@ -117,6 +120,13 @@ impl Snapshot {
                 locals.entry(source).or_insert(port);
             }
         }
+        let mut locality = Locality::default();
+        for service in &services {
+            locality.add(service.vip);
+        }
+        for &address in locals.keys() {
+            locality.add_host(address);
+        }
         Self {
             generation,
             table: ServiceTable::new(&services),
@@ -127,6 +137,7 @@ impl Snapshot {
             ports,
             routes,
             locals,
+            locality,
             local_addresses,
         }
     }
@@ -197,7 +208,7 @@ impl Snapshot {
 
     /// Whether `address` is one of the balancer's own, on whatever port, or a VIP.
     pub fn is_local(&self, address: IpAddr) -> bool {
-        self.locals.contains_key(&address) || self.table.is_vip(address)
+        self.locality.may_hold(address) && (self.locals.contains_key(&address) || self.table.is_vip(address))
     }
 }
 

@@ -185,6 +185,9 @@ pub struct Worker {
     /// Packets sent by way of other workers, for want of a TX queue.
     #[serde(default)]
     pub relayed_packets: u64,
+    /// Times that it slept because there was nothing to do (`poll = "adaptive"`).
+    #[serde(default)]
+    pub sleeps: u64,
     /// Memory of the tables of this worker.
     pub memory_bytes: u64,
 }

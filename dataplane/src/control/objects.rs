@@ -176,6 +176,7 @@ pub(super) fn workers(balancer: &Balancer) -> Vec<Worker> {
             handoffs: counters.handoffs.get(),
             handoffs_in: counters.handoffs_in.get(),
             relayed_packets: counters.relayed.get(),
+            sleeps: counters.sleeps.get(),
             memory_bytes: counters.table_bytes.get(),
         }
     };

@@ -1,9 +1,9 @@
 //! The first packet of a connection: which service, which worker, which backend.
 
-use super::forward::{address, through, too_big};
+use super::forward::{address, first, too_big};
 use super::parse::Parsed;
 use super::{Context, Shared, forget, full_nat, refuse, tunnel};
-use crate::conn::{Class, Direction, Entry, Full, State, Table};
+use crate::conn::{Class, Entry, Full, State, Table};
 use crate::flow::FIRST_PROBE_PORT;
 use crate::packet::Packet;
 use crate::rewrite::{self, Rewrite};
@@ -140,7 +140,7 @@ fn propose<K: Rewrite>(
         one_way,
         tunnelled: one_way && arrival.snapshot.tunnel(slot).is_some(),
     };
-    let hashes = table.prepare(&entry.keys);
+    let hashes = table.prepare(parsed.hash, &entry.keys);
     Ok(Proposal { entry, hashes, service: index, flow_hash, timeout: service.timeouts.of(state) })
 }
 
@@ -149,13 +149,12 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
     shared: &mut Shared,
     arrival: Context<'_>,
-    proposal: Proposal<K>,
+    proposal: &mut Proposal<K>,
     parsed: &Parsed<K>,
     packet: &mut P,
 ) -> Verdict {
-    let mut proposal = proposal;
     for attempt in 1..=ATTEMPTS {
-        match enter(table, shared, &proposal, arrival.now) {
+        match enter(table, shared, proposal, arrival.now) {
             Ok(id) => {
                 shared.counters.connections_total.add(1);
                 if let Some(counters) = shared.counters.backends.get(proposal.entry.backend as usize) {
@@ -163,10 +162,10 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
                     counters.connections_active.add(1);
                     counters.entries.add(1);
                 }
-                return through(table, shared, arrival, id, Direction::Forward, parsed, packet);
+                return first(table, shared, arrival, id, parsed, packet);
             }
             Err(Full::NoRoom) if proposal.entry.one_way => {
-                return untracked(shared, arrival, &proposal, parsed, packet);
+                return untracked(shared, arrival, proposal, parsed, packet);
             }
             Err(Full::NoRoom) => return Verdict::Drop(DropReason::TableFull),
             Err(Full::ReplyKeyTaken) => {
@@ -175,7 +174,7 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
                 let full_nat = arrival.snapshot.services()[proposal.service as usize].mode == Mode::FullNat;
                 let hash = proposal.flow_hash.wrapping_add(if full_nat { 0 } else { other });
                 match propose(table, shared, arrival, proposal.service, parsed, hash) {
-                    Ok(other) => proposal = other,
+                    Ok(other) => *proposal = other,
                     Err(reason) => return refuse::packet(shared, arrival, parsed, packet, reason),
                 }
             }

@@ -92,12 +92,12 @@ fn missed<K: Rewrite, P: Packet>(
             None => plans.push((number, decide::plan(table, shared, arrival, one))),
         }
     }
-    for (number, plan) in plans {
-        let one = &parsed[usize::from(number)];
+    for (number, plan) in &mut plans {
+        let one = &parsed[usize::from(*number)];
         let at = usize::from(one.at);
         verdicts[at] = match plan {
-            Plan::Settled(verdict) => verdict,
-            Plan::Refused(reason) => refuse::packet(shared, arrival, one, &mut packets[at], reason),
+            Plan::Settled(verdict) => *verdict,
+            Plan::Refused(reason) => refuse::packet(shared, arrival, one, &mut packets[at], *reason),
             // Two packets of one new flow in a burst: the second belongs to the connection that the first made.
             Plan::Connect(proposal) => match table.find(one.hash, &one.key) {
                 Some(handle) => {
@@ -121,7 +121,7 @@ fn afresh<K: Rewrite, P: Packet>(
     match decide::plan(table, shared, arrival, parsed) {
         Plan::Settled(verdict) => verdict,
         Plan::Refused(reason) => refuse::packet(shared, arrival, parsed, packet, reason),
-        Plan::Connect(proposal) => decide::connect(table, shared, arrival, proposal, parsed, packet),
+        Plan::Connect(mut proposal) => decide::connect(table, shared, arrival, &mut proposal, parsed, packet),
     }
 }
 
@@ -195,6 +195,24 @@ fn look_again<K: Rewrite, P: Packet>(
         }
         Err(reason) => Some(Verdict::Drop(reason)),
     }
+}
+
+/// Sends the packet that made connection `id` through it.
+#[inline(always)]
+pub(super) fn first<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    id: usize,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    let entry = table.entry_mut(id);
+    // The usual kind moves its own connection no further than where it began.
+    if matches!(entry.state, State::UdpNew) && !entry.one_way {
+        return pass(entry, shared, arrival, Direction::Forward, parsed, packet);
+    }
+    through(table, shared, arrival, id, Direction::Forward, parsed, packet)
 }
 
 /// Sends a packet through connection `id`, which is up to date.

@@ -103,6 +103,8 @@ struct Shared {
     counters: Arc<WorkerCounters>,
     /// Where rounds stand, by service number.
     cursors: Box<[Cursor]>,
+    /// The next hop that was looked for last, its slot and the epoch: clients mostly share a gateway.
+    last_hop: Option<(NextHop, Slot, u32)>,
     /// By backend slot: an epoch, and the neighbour that packets to the backend went to in it.
     backend_hops: Box<[(u32, Slot)]>,
     local_ends: LocalEnds,
@@ -153,6 +155,7 @@ impl Pipeline {
                 start_over: false,
                 counters,
                 cursors: vec![Cursor(start); MAX_SERVICES].into(),
+                last_hop: None,
                 backend_hops: vec![(0, 0); MAX_BACKENDS].into(),
                 local_ends: LocalEnds::new(&secret),
                 notices: ArrayVec::new(),
@@ -320,7 +323,14 @@ impl Shared {
     /// The neighbour slot for packets to `destination`.
     fn neighbor_towards(&mut self, snapshot: &Snapshot, destination: IpAddr) -> Result<Slot, DropReason> {
         let hop = snapshot.next_hop(destination).ok_or(DropReason::NoRoute)?;
+        if let Some((last, slot, epoch)) = self.last_hop
+            && epoch == self.epoch
+            && last == hop
+        {
+            return Ok(slot);
+        }
         if let Some(slot) = self.neighbors.slot(hop) {
+            self.last_hop = Some((hop, slot, self.epoch));
             return Ok(slot);
         }
         // Start over, but not in the middle of a burst, whose verdicts may name slots.

@@ -4,6 +4,7 @@
 //! hears from the control thread through one ring and answers through another; other workers give it packets through
 //! one ring each. All of these have one writer and one reader, and none of them is ever waited for.
 
+mod doze;
 mod hold;
 mod listing;
 mod message;
@@ -18,8 +19,11 @@ use crate::packet::Packet;
 use crate::pipeline::{Arrival, NO_VERDICTS, Notice, Pipeline, Verdicts};
 use crate::route::PortId;
 use crate::verdict::{DropReason, Verdict};
+use doze::Bell;
 use hold::Hold;
 use message::{Errand, Lost, WorkerEnd};
+use rustix::event::{PollFd, PollFlags};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -37,13 +41,13 @@ pub trait Clock {
 pub enum Idle {
     /// Ask again at once.
     Busy,
-    /// After a while without packets, sleep a little between questions.
+    /// After a while without packets, sleep until some come; a little between questions where nothing tells of them.
     Adaptive,
 }
 
 /// Loops without a packet after which an adaptive worker begins to sleep.
 const IDLE_LOOPS: u32 = 2_000;
-/// How long it sleeps between looks: half of what the first packet may be late.
+/// How long it sleeps between looks where nothing tells of packets: the first may be late by as much.
 const NAP: Duration = Duration::from_micros(40);
 
 /// How long packets wait for a next hop, in milliseconds.
@@ -90,6 +94,8 @@ pub struct Worker<Q: Queue> {
     expiry_debt: usize,
     /// Time of the last report of levels and of used neighbours.
     reported: Tick,
+    /// Something woke the worker at once, and was perhaps no packet: it naps before it trusts that again.
+    woken_in_vain: bool,
 }
 
 impl<Q: Queue> std::fmt::Debug for Worker<Q> {
@@ -124,6 +130,7 @@ impl<Q: Queue> Worker<Q> {
             tidied: 0,
             expiry_debt: 0,
             reported: 0,
+            woken_in_vain: false,
         }
     }
 
@@ -145,23 +152,56 @@ impl<Q: Queue> Worker<Q> {
         let mut quiet = 0u32;
         while !stop.load(Ordering::Relaxed) {
             let packets = self.turn(now);
-            let cycles = clock.cycles();
-            if cycles >= tick_end {
-                now = ((cycles - begin) / per_tick) as Tick;
-                tick_end = begin + ((cycles - begin) / per_tick + 1) * per_tick;
-            }
-            self.counters.total_cycles.add(cycles - last);
+            let mut cycles = clock.cycles();
             if packets > 0 {
                 self.counters.busy_cycles.add(cycles - last);
                 quiet = 0;
             } else if idle == Idle::Adaptive {
                 quiet = quiet.saturating_add(1);
                 if quiet > IDLE_LOOPS {
-                    std::thread::sleep(NAP);
+                    self.rest(now);
+                    cycles = clock.cycles();
                 }
             }
+            if cycles >= tick_end {
+                now = ((cycles - begin) / per_tick) as Tick;
+                tick_end = begin + ((cycles - begin) / per_tick + 1) * per_tick;
+            }
+            self.counters.total_cycles.add(cycles - last);
             last = cycles;
         }
+    }
+
+    /// Sleeps until there is something to do.
+    #[cold]
+    #[inline(never)]
+    fn rest(&mut self, now: Tick) {
+        if self.expiry_debt > 0 || self.control.is_busy() {
+            return;
+        }
+        self.counters.sleeps.add(1);
+        if std::mem::take(&mut self.woken_in_vain) || !self.can_be_woken() {
+            return std::thread::sleep(NAP);
+        }
+        let bells = [self.control.bell(), self.mesh.bell()];
+        bells.iter().for_each(Bell::lie_down);
+        // What came after the last look and before the bells told anybody.
+        if self.turn(now) == 0 {
+            let begun = std::time::Instant::now();
+            let told = self.queues.iter().filter_map(Queue::descriptors).flatten().map(AsFd::as_fd);
+            let rung = bells.iter().filter_map(Bell::descriptor);
+            let mut all = told.chain(rung).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+            doze::sleep(&mut all, doze::SLEEP);
+            self.woken_in_vain = begun.elapsed() < NAP;
+        }
+        bells.iter().for_each(Bell::get_up);
+    }
+
+    /// Whether everything that can bring work tells a sleeper.
+    fn can_be_woken(&self) -> bool {
+        let told = |&port: &PortId| self.queues[usize::from(port)].descriptors().is_some();
+        let rung = |bell: Bell| bell.descriptor().is_some();
+        self.arrivals.iter().all(told) && rung(self.control.bell()) && rung(self.mesh.bell())
     }
 
     /// One loop at time `now`, in milliseconds: every queue once, every ring once, one slice of housekeeping. Returns
