@@ -65,6 +65,8 @@ pub struct WorkerCounters {
     pub connections_total: Counter,
     /// Connections that gave way to others before their time.
     pub evictions: Counter,
+    /// Datagrams in fragments that were forgotten before their time, to make room for others.
+    pub fragment_evictions: Counter,
     /// Messages to the control thread that found its queue full.
     pub events_lost: Counter,
     /// TSC cycles spent on loops that found packets, and in all.
@@ -147,6 +149,7 @@ impl WorkerCounters {
             relayed: Counter::default(),
             connections_total: Counter::default(),
             evictions: Counter::default(),
+            fragment_evictions: Counter::default(),
             events_lost: Counter::default(),
             busy_cycles: Counter::default(),
             total_cycles: Counter::default(),

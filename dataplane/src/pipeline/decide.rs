@@ -183,6 +183,23 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
     Verdict::Drop(DropReason::ReplyConflict)
 }
 
+/// A later fragment of a datagram whose first one went on without a connection, as `dsr` allows; or whose connection is gone.
+pub(super) fn unconnected<K: Rewrite, P: Packet>(
+    table: &Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    match plan(table, shared, arrival, parsed) {
+        Plan::Connect(proposal) if proposal.entry.one_way => {
+            untracked(shared, arrival, &proposal, parsed, packet)
+        }
+        Plan::Settled(Verdict::Drop(reason)) | Plan::Refused(reason) => Verdict::Drop(reason),
+        Plan::Connect(_) | Plan::Settled(_) => Verdict::Drop(DropReason::NoConnection),
+    }
+}
+
 /// Forwards a packet for which the table has no room, in a mode that can do without.
 #[cold]
 fn untracked<K: Rewrite, P: Packet>(

@@ -110,6 +110,20 @@ fn missed<K: Rewrite, P: Packet>(
     }
 }
 
+/// A packet outside of the stages.
+pub(super) fn single<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    match table.find(parsed.hash, &parsed.key) {
+        Some(handle) => known(table, shared, arrival, handle.id(), handle.direction(), parsed, packet),
+        None => afresh(table, shared, arrival, parsed, packet),
+    }
+}
+
 /// A packet that needs a new connection, outside of the stages.
 fn afresh<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
@@ -288,7 +302,7 @@ fn stuck<K: Rewrite, P: Packet>(
 
 /// Accounts for a packet of a connection.
 #[inline(always)]
-fn count(counters: &WorkerCounters, backend: u32, direction: Direction, bytes: u32) {
+pub(super) fn count(counters: &WorkerCounters, backend: u32, direction: Direction, bytes: u32) {
     let Some(backend) = counters.backends.get(backend as usize) else { return };
     let (packets, octets) = match direction {
         Direction::Forward => (&backend.packets_in, &backend.bytes_in),

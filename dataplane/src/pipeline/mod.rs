@@ -10,9 +10,11 @@
 //! No I/O, no clock, no allocation, no lock, no system call. Time is an argument.
 
 mod complain;
+mod datagrams;
 mod decide;
 mod explain;
 mod forward;
+mod fragment;
 mod full_nat;
 mod icmp_error;
 mod local;
@@ -36,6 +38,7 @@ use crate::steering::Steering;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::Mac;
 use arrayvec::ArrayVec;
+use datagrams::Datagrams;
 use full_nat::LocalEnds;
 use parse::{MacWord, Other, Sorted, Tables};
 use std::net::IpAddr;
@@ -108,6 +111,7 @@ struct Shared {
     /// By backend slot: an epoch, and the neighbour that packets to the backend went to in it.
     backend_hops: Box<[(u32, Slot)]>,
     local_ends: LocalEnds,
+    datagrams: Datagrams,
     notices: ArrayVec<Notice, NOTICES>,
     /// For answers of our own to what cannot be forwarded.
     errors: complain::Budget,
@@ -158,6 +162,7 @@ impl Pipeline {
                 last_hop: None,
                 backend_hops: vec![(0, 0); MAX_BACKENDS].into(),
                 local_ends: LocalEnds::new(&secret),
+                datagrams: Datagrams::new(secret),
                 notices: ArrayVec::new(),
                 errors: complain::Budget::new(),
                 macs: ArrayVec::new(),
@@ -200,11 +205,13 @@ impl Pipeline {
         for (at, other) in sorted.others {
             let at = usize::from(at);
             let (shared, packet) = (&mut self.shared, &mut packets[at]);
-            verdicts[at] = if let Other::IcmpError { l4, len } = other {
-                let tables = Tables { v4: &self.v4, v6: &self.v6 };
-                icmp_error::receive(tables, shared, context, (l4.into(), len.into()), packet)
-            } else {
-                local::receive(shared, context, other, packet)
+            verdicts[at] = match other {
+                Other::IcmpError { l4, len } => {
+                    let tables = Tables { v4: &self.v4, v6: &self.v6 };
+                    icmp_error::receive(tables, shared, context, (l4.into(), len.into()), packet)
+                }
+                Other::Fragment => fragment::receive(&mut self.v4, &mut self.v6, shared, context, packet),
+                _ => local::receive(shared, context, other, packet),
             };
         }
     }
@@ -261,6 +268,17 @@ impl Pipeline {
     /// Notices for the control thread since the last call.
     pub fn take_notices(&mut self) -> ArrayVec<Notice, NOTICES> {
         std::mem::take(&mut self.shared.notices)
+    }
+
+    /// Whether the first fragments of datagrams have come that others wait for ([`Verdict::Await`]).
+    #[inline(always)]
+    pub fn has_released(&self) -> bool {
+        self.shared.datagrams.has_released()
+    }
+
+    /// The numbers of those datagrams: what waits for them has to be processed once more.
+    pub fn take_released(&mut self) -> ArrayVec<u16, BURST> {
+        self.shared.datagrams.take_released()
     }
 
     /// Adds notices about neighbours that were used, looking at no more than `budget`.

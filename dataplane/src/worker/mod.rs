@@ -17,7 +17,7 @@ use crate::counters::WorkerCounters;
 use crate::io::{Burst, Queue};
 use crate::packet::Packet;
 use crate::pipeline::{Arrival, NO_VERDICTS, Notice, Pipeline, Verdicts};
-use crate::route::PortId;
+use crate::route::{NextHop, PortId};
 use crate::verdict::{DropReason, Verdict};
 use doze::Bell;
 use hold::Hold;
@@ -52,6 +52,8 @@ const NAP: Duration = Duration::from_micros(40);
 
 /// How long packets wait for a next hop, in milliseconds.
 const HOLD_TIMEOUT: Tick = 1000;
+/// How long fragments wait for the first one of their datagram, in milliseconds.
+const FRAGMENT_TIMEOUT: Tick = 2000;
 /// Deadlines read in one slice of expiry.
 const EXPIRY_SLICE: usize = 1024;
 /// Commands and packets from one other worker that are taken in one loop.
@@ -78,7 +80,10 @@ pub struct Worker<Q: Queue> {
     outgoing: Vec<Outgoing<Q::Packet>>,
     pipeline: Pipeline,
     counters: Arc<WorkerCounters>,
-    hold: Hold<Q::Packet>,
+    /// Packets that wait for a next hop.
+    hold: Hold<NextHop, Q::Packet>,
+    /// Fragments that wait for the first one of their datagram, with the port that they came by.
+    fragments: Hold<u16, (PortId, Q::Packet)>,
     mesh: Mesh<Q::Packet>,
     control: WorkerEnd,
     received: Burst<Q::Packet>,
@@ -120,6 +125,7 @@ impl<Q: Queue> Worker<Q> {
             pipeline,
             counters,
             hold: Hold::new(),
+            fragments: Hold::new(),
             mesh,
             control,
             received: Burst::new(),
@@ -224,6 +230,9 @@ impl<Q: Queue> Worker<Q> {
             }
         }
         packets += self.take_handed(now);
+        if self.pipeline.has_released() {
+            packets += self.resume(now);
+        }
         packets += self.obey();
         self.tidy(now);
         self.flush();
@@ -254,8 +263,9 @@ impl<Q: Queue> Worker<Q> {
                     if !self.hold.push(hop, arrival.now, packet) {
                         self.counters.dropped(DropReason::NeighborQueueFull);
                     }
-                    self.counters.held.set(self.hold.len() as u64);
+                    self.count_held();
                 }
+                Verdict::Await(datagram) => self.keep_fragment(datagram, arrival, packet),
                 Verdict::HandOff(worker) => self.hand_off(worker, arrival.port, packet),
             }
         }
@@ -277,6 +287,38 @@ impl<Q: Queue> Worker<Q> {
         } else {
             self.counters.dropped(DropReason::ProbeQueueFull);
         }
+    }
+
+    /// Keeps a fragment until the first one of its datagram has come.
+    #[cold]
+    #[inline(never)]
+    fn keep_fragment(&mut self, datagram: u16, arrival: Arrival, packet: Q::Packet) {
+        if !self.fragments.push(datagram, arrival.now, (arrival.port, packet)) {
+            self.counters.dropped(DropReason::FragmentQueueFull);
+        }
+        self.count_held();
+    }
+
+    /// Processes fragments whose first ones have come. Returns how many.
+    #[cold]
+    #[inline(never)]
+    fn resume(&mut self, now: Tick) -> usize {
+        let mut packets = 0;
+        for datagram in self.pipeline.take_released() {
+            // Those that have to wait on, under the same number, are not looked at again.
+            for _ in 0..self.fragments.len() {
+                let Some((port, packet)) = self.fragments.take(&datagram) else { break };
+                self.received.push(packet);
+                self.process(Arrival { port, now, handed: true });
+                packets += 1;
+            }
+        }
+        self.count_held();
+        packets
+    }
+
+    fn count_held(&self) {
+        self.counters.held.set((self.hold.len() + self.fragments.len()) as u64);
     }
 
     /// Puts a packet with the others that leave by `port`.
@@ -429,14 +471,14 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Sends what waited for `hop`, now that its hardware address is known.
-    fn release(&mut self, hop: crate::route::NextHop, slot: crate::neighbor::Slot) {
-        while let Some(mut packet) = self.hold.take(hop) {
+    fn release(&mut self, hop: NextHop, slot: crate::neighbor::Slot) {
+        while let Some(mut packet) = self.hold.take(&hop) {
             match self.pipeline.address(slot, packet.data_mut()) {
                 Some(port) => self.send(port, packet, false),
                 None => self.counters.dropped(DropReason::NeighborUnresolved),
             }
         }
-        self.counters.held.set(self.hold.len() as u64);
+        self.count_held();
     }
 
     /// One slice of everything that has to be done now and then.
@@ -459,7 +501,11 @@ impl<Q: Queue> Worker<Q> {
             self.expiry_debt = (self.expiry_debt + len * elapsed / 1000 + 1).min(len);
             while self.hold.pop_older(now, HOLD_TIMEOUT).is_some() {
                 self.counters.dropped(DropReason::NeighborUnresolved);
-                self.counters.held.set(self.hold.len() as u64);
+                self.count_held();
+            }
+            while self.fragments.pop_older(now, FRAGMENT_TIMEOUT).is_some() {
+                self.counters.dropped(DropReason::FragmentTimeout);
+                self.count_held();
             }
             if now.wrapping_sub(self.reported) >= 1000 {
                 self.reported = now;
