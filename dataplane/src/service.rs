@@ -1,7 +1,8 @@
 //! Services: what clients connect to, and finding the one that a packet is for.
 
+use crate::affinity::Affinity;
 use crate::conn::Timeouts;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{HashFields, Scheduler};
 use crate::wire::protocol;
 use ctl::config::{Mode, Mss, Ports, Prefix, Protocol};
 use std::collections::{HashMap, HashSet};
@@ -19,8 +20,10 @@ pub struct Service {
     pub ports: Ports,
     pub mode: Mode,
     pub timeouts: Timeouts,
-    /// Hash the source address alone, so that a client stays with its backend.
-    pub source_affinity: bool,
+    /// What of a flow a scheduler hashes; with affinity it is the client's prefix instead.
+    pub hash_fields: HashFields,
+    /// A client stays with its backend.
+    pub affinity: Option<Affinity>,
     /// What the MSS option of SYNs is limited to.
     pub mss: Option<Mss>,
     pub scheduler: Arc<dyn Scheduler>,
@@ -189,7 +192,8 @@ mod tests {
             ports: ports.parse().unwrap(),
             mode: Mode::Nat,
             timeouts: Timeouts::default(),
-            source_affinity: false,
+            hash_fields: HashFields::ALL,
+            affinity: None,
             mss: None,
             scheduler: Arc::new(RoundRobin::new(&[])),
         }

@@ -43,6 +43,8 @@ pub struct Backend {
     pub timeouts: Timeouts,
     /// No longer in the configuration. TCP connections go on to their end; datagrams go elsewhere.
     pub removed: bool,
+    /// Takes new connections right now.
+    pub serving: bool,
 }
 
 /// A port as the packet path sees it.

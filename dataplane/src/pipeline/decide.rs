@@ -3,11 +3,13 @@
 use super::forward::{address, through, too_big};
 use super::parse::Parsed;
 use super::{Context, Shared, forget, full_nat, refuse, tunnel};
+use crate::affinity::Mark;
 use crate::conn::{Class, Direction, Entry, Full, State, Table};
 use crate::flow::FIRST_PROBE_PORT;
 use crate::packet::Packet;
 use crate::rewrite::{self, Rewrite};
-use crate::scheduler::Cursor;
+use crate::scheduler::{Cursor, HashFields};
+use crate::service::Service;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::protocol;
 use crate::wire::tcp::flag;
@@ -70,12 +72,15 @@ pub(super) fn plan<K: Rewrite>(
     if !arrival.handed && owner != shared.worker {
         return Plan::Settled(Verdict::HandOff(owner));
     }
-    let flow_hash = match (service.scheduler.uses_hash(), service.source_affinity) {
-        (false, _) => 0,
-        (true, false) => parsed.key.stable_hash(shared.maglev.seed),
-        (true, true) => parsed.key.stable_source_hash(shared.maglev.seed),
+    let flow_hash = match (&service.affinity, service.scheduler.uses_hash()) {
+        (_, false) => 0,
+        (None, true) => service.hash_fields.hash(&parsed.key, shared.maglev.seed),
+        (Some(affinity), true) => {
+            let client = K::new(0, (affinity.client(client.0), 0), (client.0, 0));
+            HashFields::SOURCE_ADDRESS.hash(&client, shared.maglev.seed)
+        }
     };
-    match propose(table, shared, arrival, index as u32, parsed, flow_hash) {
+    match propose(table, shared, arrival, index as u32, parsed, flow_hash, true) {
         Ok(proposal) => Plan::Connect(proposal),
         Err(reason) => Plan::Refused(reason),
     }
@@ -86,7 +91,22 @@ fn begins(flags: u8) -> bool {
     flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN
 }
 
-/// A connection to the backend that the scheduler picks for `flow_hash`.
+/// The mark of the client in the memory of affinity; `None` for services without.
+fn mark<K: Rewrite>(shared: &Shared, service: &Service, key: &K) -> Option<Mark> {
+    let affinity = service.affinity.as_ref()?;
+    Some(shared.clients.mark(service.id, affinity.client(key.source().0)))
+}
+
+/// The backend that the client had before, if the service has affinity and the backend may take more connections.
+fn remembered<K: Rewrite>(shared: &Shared, arrival: Context<'_>, index: u32, key: &K) -> Option<u32> {
+    let service = &arrival.snapshot.services()[index as usize];
+    let timeout = service.affinity?.timeout;
+    let slot = shared.clients.find(mark(shared, service, key)?, arrival.now, timeout)?;
+    let backend = arrival.snapshot.backend(slot)?;
+    (backend.serving && backend.service == index).then_some(slot)
+}
+
+/// A connection to the backend that the client had before, if `again`, or else that the scheduler picks for `flow_hash`.
 fn propose<K: Rewrite>(
     table: &Table<K>,
     shared: &mut Shared,
@@ -94,6 +114,7 @@ fn propose<K: Rewrite>(
     index: u32,
     parsed: &Parsed<K>,
     flow_hash: u64,
+    again: bool,
 ) -> Result<Proposal<K>, DropReason> {
     let service = &arrival.snapshot.services()[index as usize];
     let key = parsed.key;
@@ -107,9 +128,13 @@ fn propose<K: Rewrite>(
         _ => State::UdpNew,
     };
     let one_way = service.mode == Mode::Dsr;
-    let mut spare = Cursor::default();
-    let cursor = shared.cursors.get_mut(service.id as usize).unwrap_or(&mut spare);
-    let slot = service.scheduler.pick(flow_hash, cursor).ok_or(DropReason::NoBackend)?;
+    let slot = if let (true, Some(slot)) = (again, remembered(shared, arrival, index, &key)) {
+        slot
+    } else {
+        let mut spare = Cursor::default();
+        let cursor = shared.cursors.get_mut(service.id as usize).unwrap_or(&mut spare);
+        service.scheduler.pick(flow_hash, cursor).ok_or(DropReason::NoBackend)?
+    };
     let backend = arrival.snapshot.backend(slot).ok_or(DropReason::NoBackend)?;
     let to_backend = shared.neighbor_of_backend(arrival.snapshot, slot, backend.address)?;
     let (client, target) = (key.source(), key.destination());
@@ -141,6 +166,10 @@ fn propose<K: Rewrite>(
         tunnelled: one_way && arrival.snapshot.tunnel(slot).is_some(),
     };
     let hashes = table.prepare(&entry.keys);
+    // Now, not when it is entered: others of this client may be in the same burst.
+    if let (true, Some(mark)) = (again, mark(shared, service, &key)) {
+        shared.clients.note(shared.worker, mark, slot, arrival.now);
+    }
     Ok(Proposal { entry, hashes, service: index, flow_hash, timeout: service.timeouts.of(state) })
 }
 
@@ -174,7 +203,7 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
                 let other = attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let full_nat = arrival.snapshot.services()[proposal.service as usize].mode == Mode::FullNat;
                 let hash = proposal.flow_hash.wrapping_add(if full_nat { 0 } else { other });
-                match propose(table, shared, arrival, proposal.service, parsed, hash) {
+                match propose(table, shared, arrival, proposal.service, parsed, hash, full_nat) {
                     Ok(other) => proposal = other,
                     Err(reason) => return refuse::packet(shared, arrival, parsed, packet, reason),
                 }
@@ -195,7 +224,8 @@ fn untracked<K: Rewrite, P: Packet>(
 ) -> Verdict {
     let service = &arrival.snapshot.services()[proposal.service as usize];
     // The same backend for every packet of the flow, whatever the scheduler remembers.
-    let picked = service.scheduler.pick(proposal.flow_hash, &mut Cursor(parsed.hash as u32));
+    let picked = remembered(shared, arrival, proposal.service, &parsed.key)
+        .or_else(|| service.scheduler.pick(proposal.flow_hash, &mut Cursor::at(parsed.hash as u32)));
     let Some((number, backend)) = picked.and_then(|slot| Some((slot, arrival.snapshot.backend(slot)?)))
     else {
         return Verdict::Drop(DropReason::NoBackend);
