@@ -27,6 +27,8 @@ pub struct Snapshot {
     ports: Vec<Port>,
     routes: RouteTable,
     locals: FastMap<IpAddr, PortId>,
+    /// Addresses of backends on a link, and the port that leads there.
+    neighbors: FastMap<IpAddr, PortId>,
     /// By backend slot.
     local_addresses: Vec<Arc<[IpAddr]>>,
 }
@@ -119,7 +121,15 @@ impl Snapshot {
                 locals.entry(source).or_insert(port);
             }
         }
+        let near = |address| on_link.on_link(address).map(|port| (address, port));
+        let neighbors = backends
+            .iter()
+            .flatten()
+            .filter(|one| !one.removed)
+            .filter_map(|one| near(one.address))
+            .collect();
         Self {
+            neighbors,
             generation,
             table: ServiceTable::new(&services),
             services,
@@ -185,6 +195,16 @@ impl Snapshot {
     /// The port on whose link `address` is.
     pub fn on_link(&self, address: IpAddr) -> Option<PortId> {
         self.routes.on_link(address)
+    }
+
+    /// The address of its own that the balancer has to speak from, where the answers would go past it: `client` is itself a
+    /// backend, on the same link as the backend at `address`.
+    pub fn hairpin(&self, client: IpAddr, address: IpAddr) -> Option<IpAddr> {
+        let port = self.neighbors.get(&client)?;
+        if self.neighbors.get(&address) != Some(port) {
+            return None;
+        }
+        own_towards(&self.routes, &self.ports, address)
     }
 
     /// Whether the balancer answers for `address` on `port`: an address of that port, or a VIP.

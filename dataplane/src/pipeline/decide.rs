@@ -143,11 +143,21 @@ fn propose<K: Rewrite>(
     } else {
         let to_client = shared.neighbor_towards(arrival.snapshot, client.0)?;
         let to = (backend.address, backend.port.unwrap_or(target.1));
-        let reply = if service.mode == Mode::FullNat {
-            full_nat::answers(table, shared, arrival.snapshot, slot, key.protocol(), to)
-                .ok_or(DropReason::LocalPortsExhausted)?
+        let hairpin;
+        let local = if service.mode == Mode::FullNat {
+            Some(arrival.snapshot.local_addresses(slot))
         } else {
-            K::new(key.protocol(), to, client)
+            hairpin = arrival.snapshot.hairpin(client.0, backend.address);
+            hairpin.as_ref().map(std::slice::from_ref)
+        };
+        let reply = match local {
+            // The backend knows it by another local end, if at all: this one cannot go on.
+            Some(_) if key.protocol() == protocol::TCP && !begins(parsed.tcp_flags) => {
+                return Err(DropReason::NoConnection);
+            }
+            Some(addresses) => full_nat::answers(table, shared, addresses, key.protocol(), to)
+                .ok_or(DropReason::LocalPortsExhausted)?,
+            None => K::new(key.protocol(), to, client),
         };
         (to_client, reply)
     };
