@@ -79,6 +79,6 @@ fn render(output: &Output, services: &[Service]) -> String {
 fn scheduler(service: &Service) -> String {
     match service.affinity {
         Affinity::None => service.scheduler.to_string(),
-        affinity => format!("{} ({affinity})", service.scheduler),
+        affinity @ Affinity::SourceIp => format!("{} ({affinity})", service.scheduler),
     }
 }
