@@ -1,5 +1,6 @@
 //! Sluice's data plane.
 
+pub mod affinity;
 pub mod conn;
 pub mod control;
 pub mod counters;

@@ -30,6 +30,8 @@ pub struct Snapshot {
     locals: FastMap<IpAddr, PortId>,
     /// Of `locals` and the VIPs.
     locality: Locality,
+    /// Addresses of backends on a link, and the port that leads there.
+    neighbors: FastMap<IpAddr, PortId>,
     /// By backend slot.
     local_addresses: Vec<Arc<[IpAddr]>>,
 }
@@ -46,6 +48,8 @@ pub struct Backend {
     pub timeouts: Timeouts,
     /// No longer in the configuration. TCP connections go on to their end; datagrams go elsewhere.
     pub removed: bool,
+    /// Takes new connections right now.
+    pub serving: bool,
 }
 
 /// A port as the packet path sees it.
@@ -127,7 +131,15 @@ impl Snapshot {
         for &address in locals.keys() {
             locality.add_host(address);
         }
+        let near = |address| on_link.on_link(address).map(|port| (address, port));
+        let neighbors = backends
+            .iter()
+            .flatten()
+            .filter(|one| !one.removed)
+            .filter_map(|one| near(one.address))
+            .collect();
         Self {
+            neighbors,
             generation,
             table: ServiceTable::new(&services),
             services,
@@ -194,6 +206,16 @@ impl Snapshot {
     /// The port on whose link `address` is.
     pub fn on_link(&self, address: IpAddr) -> Option<PortId> {
         self.routes.on_link(address)
+    }
+
+    /// The address of its own that the balancer has to speak from, where the answers would go past it: `client` is itself a
+    /// backend, on the same link as the backend at `address`.
+    pub fn hairpin(&self, client: IpAddr, address: IpAddr) -> Option<IpAddr> {
+        let port = self.neighbors.get(&client)?;
+        if self.neighbors.get(&address) != Some(port) {
+            return None;
+        }
+        own_towards(&self.routes, &self.ports, address)
     }
 
     /// Whether the balancer answers for `address` on `port`: an address of that port, or a VIP.

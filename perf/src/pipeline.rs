@@ -4,13 +4,14 @@ use crate::quiet::Window;
 use crate::traffic::{self, BACKEND_PORT, BACKENDS, Family, Flows, LAN, Order, SERVICE_PORT, WAN};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
+use dataplane::affinity::Clients;
 use dataplane::counters::WorkerCounters;
 use dataplane::flow::Secret;
 use dataplane::io::BURST;
 use dataplane::packet::Packet;
 use dataplane::pipeline::{Arrival, NO_VERDICTS, Pipeline, Settings, Verdicts};
 use dataplane::route::{NextHop, PortId};
-use dataplane::scheduler::{self, Candidate, MaglevParameters};
+use dataplane::scheduler::{self, Candidate, HashFields, MaglevParameters};
 use dataplane::service::Service;
 use dataplane::snapshot::Snapshot;
 use dataplane::steering::Steering;
@@ -205,8 +206,7 @@ pub(crate) fn world(setup: Setup) -> anyhow::Result<(Snapshot, Vec<NextHop>)> {
     };
     let candidates: Vec<Candidate> = (0..BACKENDS).map(candidate).collect();
     let scheduler =
-        scheduler::build(ctl::config::Scheduler::Maglev, &candidates, MaglevParameters::default())
-            .context("Maglev is always there")?;
+        scheduler::build(ctl::config::Scheduler::Maglev, &candidates, MaglevParameters::default());
     parts.services.push(Service {
         id: 0,
         protocol: ctl::config::Protocol::Udp,
@@ -217,7 +217,8 @@ pub(crate) fn world(setup: Setup) -> anyhow::Result<(Snapshot, Vec<NextHop>)> {
             Mode::Dsr => ctl::config::Mode::Dsr,
         },
         timeouts: dataplane::conn::Timeouts::default(),
-        source_affinity: false,
+        hash_fields: HashFields::ALL,
+        affinity: None,
         mss: None,
         scheduler,
     });
@@ -246,6 +247,7 @@ impl Bench {
             large_pages: setup.large_pages,
             secret,
             maglev: MaglevParameters::default(),
+            clients: Clients::new(1, setup.flows as usize, secret),
             counters: Arc::new(WorkerCounters::default()),
         })?;
         pipeline.publish(Arc::new(snapshot));

@@ -7,6 +7,7 @@ use super::model::{self, Admin, Choice};
 use super::stats::{self, Reader, Sum};
 use super::steering;
 use ctl::api::{Backend, Link, Neighbor, Port, PortStats, Service, Status, Worker};
+use ctl::config::{Affinity, TimeSpan};
 use std::time::Instant;
 
 /// `GET /v1/status`
@@ -92,7 +93,12 @@ pub(super) fn service(balancer: &Balancer, reader: &Reader, service: &model::Ser
         mode: service.config.mode,
         tunnel: service.config.tunnel,
         scheduler: service.config.scheduler,
+        hash_fields: match service.config.affinity {
+            Affinity::None => service.config.hashed().to_vec(),
+            Affinity::SourceIp => Vec::new(),
+        },
         affinity: service.config.affinity,
+        affinity_timeout_seconds: service.config.affinity_span().map(TimeSpan::as_secs_f64),
         connections_active: active,
         connections_total: totals.connections_total,
         packets_in: totals.packets_in,

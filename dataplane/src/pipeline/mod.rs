@@ -25,6 +25,7 @@ mod tunnel;
 
 pub use explain::{Connection, Explanation, Fate, Question};
 
+use crate::affinity::Clients;
 use crate::conn::{Class, Entry, Table, Tick, Timeouts};
 use crate::counters::{MAX_BACKENDS, WorkerCounters};
 use crate::flow::{FlowKey, Secret, V4Key, V6Key};
@@ -117,6 +118,8 @@ struct Shared {
     errors: complain::Budget,
     macs: ArrayVec<MacWord, 256>,
     maglev: MaglevParameters,
+    /// The memory of affinity, of which this worker writes its own part.
+    clients: Arc<Clients>,
 }
 
 /// Most services.
@@ -136,17 +139,19 @@ pub struct Settings {
     /// Keys the tables.
     pub secret: Secret,
     pub maglev: MaglevParameters,
+    /// The memory of affinity: the same for all workers.
+    pub clients: Arc<Clients>,
     pub counters: Arc<WorkerCounters>,
 }
 
 impl Pipeline {
     /// A pipeline without services; all its memory is committed.
     pub fn new(settings: Settings) -> std::io::Result<Self> {
-        let Settings { worker, steering, max_connections, large_pages, secret, maglev, counters } = settings;
+        let Settings { worker, steering, max_connections, large_pages, secret, maglev, clients, counters } =
+            settings;
         let v4 = Table::new(max_connections, secret, large_pages)?;
         let v6 = Table::new(max_connections, secret, large_pages)?;
-        // Workers begin their rounds at different places, so that together they are even.
-        let start = if steering.workers() > 1 { u32::from(worker) * 0x5555 } else { 0 };
+        let cursor = Cursor::new(worker, steering.workers());
         let pipeline = Self {
             v4,
             v6,
@@ -158,7 +163,7 @@ impl Pipeline {
                 neighbors: Neighbors::new(secret),
                 start_over: false,
                 counters,
-                cursors: vec![Cursor(start); MAX_SERVICES].into(),
+                cursors: vec![cursor; MAX_SERVICES].into(),
                 last_hop: None,
                 backend_hops: vec![(0, 0); MAX_BACKENDS].into(),
                 local_ends: LocalEnds::new(&secret),
@@ -167,6 +172,7 @@ impl Pipeline {
                 errors: complain::Budget::new(),
                 macs: ArrayVec::new(),
                 maglev,
+                clients,
             },
         };
         pipeline.refresh_levels();
