@@ -67,6 +67,8 @@ pub struct WorkerCounters {
     pub evictions: Counter,
     /// Datagrams in fragments that were forgotten before their time, to make room for others.
     pub fragment_evictions: Counter,
+    /// Connections ended by resets, since a drain was over.
+    pub resets: Counter,
     /// Messages to the control thread that found its queue full.
     pub events_lost: Counter,
     /// TSC cycles spent on loops that found packets, and in all.
@@ -150,6 +152,7 @@ impl WorkerCounters {
             connections_total: Counter::default(),
             evictions: Counter::default(),
             fragment_evictions: Counter::default(),
+            resets: Counter::default(),
             events_lost: Counter::default(),
             busy_cycles: Counter::default(),
             total_cycles: Counter::default(),

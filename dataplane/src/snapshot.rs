@@ -34,6 +34,7 @@ pub struct Snapshot {
     neighbors: FastMap<IpAddr, PortId>,
     /// By backend slot.
     local_addresses: Vec<Arc<[IpAddr]>>,
+    resetting: Vec<u32>,
 }
 
 /// A backend, by its slot. Slots stay with a backend for as long as any worker holds a connection to it, so that a
@@ -83,6 +84,8 @@ pub struct Parts {
     pub routes: Vec<(Prefix, IpAddr)>,
     /// By slot: the addresses that backends of `full-nat` see in place of the clients'. Backends beyond the end have none.
     pub local_addresses: Vec<Arc<[IpAddr]>>,
+    /// Slots of backends whose connections are to be reset, in order.
+    pub resetting: Vec<u32>,
 }
 
 /// Stands for no port: nobody on any link is told about an address of it.
@@ -90,7 +93,8 @@ const NO_PORT: PortId = PortId::MAX;
 
 impl Snapshot {
     pub fn new(parts: Parts) -> Self {
-        let Parts { generation, services, backends, tunnels, ports, routes, local_addresses } = parts;
+        let Parts { generation, services, backends, tunnels, ports, routes, local_addresses, resetting } =
+            parts;
         let mut locals = FastMap::default();
         let mut list = Vec::new();
         for (id, port) in ports.iter().enumerate() {
@@ -151,6 +155,7 @@ impl Snapshot {
             locals,
             locality,
             local_addresses,
+            resetting,
         }
     }
 
@@ -166,6 +171,17 @@ impl Snapshot {
     #[inline]
     pub fn backend(&self, slot: u32) -> Option<&Backend> {
         self.backends.get(slot as usize)?.as_ref()
+    }
+
+    /// Whether the connections of the backend in `slot` have to end.
+    #[inline]
+    pub fn is_resetting(&self, slot: u32) -> bool {
+        !self.resetting.is_empty() && self.resetting.binary_search(&slot).is_ok()
+    }
+
+    /// Slots of the backends whose connections have to end, in order.
+    pub fn resetting(&self) -> &[u32] {
+        &self.resetting
     }
 
     /// By slot.

@@ -142,6 +142,8 @@ drop_reasons! {
     TxFull = "tx_full",
     /// The ring to the worker that owns the connection, or that has a queue to send it, was full.
     HandoffFull = "handoff_full",
+    /// Of a connection that is being reset at the end of a drain.
+    Drained = "drained",
     /// An answer to a health check, too large or one too many for the control thread.
     ProbeQueueFull = "probe_queue_full",
 }

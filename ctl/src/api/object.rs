@@ -115,6 +115,9 @@ pub struct Backend {
     /// As in the configuration file.
     pub address: String,
     pub admin: AdminState,
+    /// It is no longer in the configuration, and listed until its connections are gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
     pub health: HealthState,
     /// Whether anything checks it; without a check it counts as up.
     pub health_checked: bool,
@@ -152,6 +155,27 @@ pub struct DrainRequest {
     /// After this long the drain counts as late; `None`: it may take for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_seconds: Option<f64>,
+    /// What becomes of the connections that are left then; `reset` needs a deadline.
+    #[serde(default, skip_serializing_if = "DrainEnd::is_keep")]
+    pub then: DrainEnd,
+}
+
+/// What becomes of connections that outlive a drain's deadline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainEnd {
+    /// They go on.
+    #[default]
+    Keep,
+    /// Both sides get a reset.
+    Reset,
+}
+
+impl DrainEnd {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_keep(&self) -> bool {
+        *self == Self::Keep
+    }
 }
 
 /// `POST …/weight`
@@ -187,6 +211,9 @@ pub struct Worker {
     pub table_probe_max: u64,
     /// Entries that gave way to others before their time.
     pub evictions: u64,
+    /// Connections ended by resets, since a drain was over.
+    #[serde(default)]
+    pub resets: u64,
     /// Packets handed to other workers, and taken from them.
     pub handoffs: u64,
     pub handoffs_in: u64,

@@ -2,8 +2,8 @@
 
 use super::Context;
 use super::failure::{Failure, NOT_FOUND, REFUSED, TIMEOUT};
-use super::output::{Format, Output, Tone, text, toned};
-use crate::api::{AdminState, ApiError, Backend, DrainRequest, HealthState, WeightRequest, paths};
+use super::output::{self, Format, Output, Tone, text, toned};
+use crate::api::{AdminState, ApiError, Backend, DrainEnd, DrainRequest, HealthState, WeightRequest, paths};
 use crate::config::{BackendAddress, TimeSpan};
 use serde_json::Value;
 use std::io::{self, IsTerminal, Write};
@@ -31,7 +31,10 @@ enum Action {
         /// How long the old connections may take, such as 5m
         #[arg(long, value_name = "TIME")]
         deadline: Option<TimeSpan>,
-        /// Watch until they are gone; exit with 5 when the deadline comes first
+        /// What becomes of those that are left at the deadline
+        #[arg(long, value_name = "WHAT", value_enum, default_value_t = Then::Keep, requires_if("reset", "deadline"))]
+        then: Then,
+        /// Watch until they are gone, or reset; exit with 5 when the deadline comes first
         #[arg(long)]
         wait: bool,
     },
@@ -42,6 +45,14 @@ enum Action {
         /// 0 to 65535; 0 gives it no new connections
         weight: u16,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Then {
+    /// They go on
+    Keep,
+    /// Client and backend get a reset
+    Reset,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,22 +82,33 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Action::SetWeight { target, weight } => {
             show(client.post(&target.path("weight"), &WeightRequest { weight })?)
         }
-        Action::Drain { target, deadline, wait } => {
-            let request = DrainRequest { deadline_seconds: deadline.map(TimeSpan::as_secs_f64) };
+        Action::Drain { target, deadline, then, wait } => {
+            let request = DrainRequest {
+                deadline_seconds: deadline.map(TimeSpan::as_secs_f64),
+                then: if then == Then::Reset { DrainEnd::Reset } else { DrainEnd::Keep },
+            };
             let started = Instant::now();
             let answer: Value = client.post(&target.path("drain"), &request)?;
-            if wait { show(watch(context, &target, deadline, started)?) } else { show(answer) }
+            if !wait {
+                return show(answer);
+            }
+            let patience = match then {
+                Then::Keep => Duration::ZERO,
+                Then::Reset => RESET_PATIENCE,
+            };
+            let end = deadline.map(|deadline| started + deadline.as_duration() + patience);
+            let last = watch(context, &target, end)?;
+            // As lines, it was the last one.
+            if context.output.format == Format::Jsonl { Ok(()) } else { show(last) }
         }
     }
 }
 
-/// Waits until no connection is left; the backend's last state.
-fn watch(
-    context: &Context,
-    target: &Target,
-    deadline: Option<TimeSpan>,
-    started: Instant,
-) -> Result<Value, Failure> {
+/// How long after the deadline the last connections may take to be reset.
+const RESET_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Waits until no connection is left; the backend's last state. With `jsonl`, every state on the way is a line.
+fn watch(context: &Context, target: &Target, end: Option<Instant>) -> Result<Value, Failure> {
     /// Drains of seconds are seen at once, those of hours cost little.
     const INTERVAL: Duration = Duration::from_millis(500);
     let mut progress = Progress::new(context.output.format);
@@ -99,12 +121,14 @@ fn watch(
             return Err(Failure::told(REFUSED, ApiError::new(error, "someone has enabled it", remedy)));
         }
         let left = backend.connections_active;
-        progress.tell(target, left);
+        if progress.tell(target, left) && context.output.format == Format::Jsonl {
+            output::write(&format!("{answer}\n"))?;
+        }
         if left == 0 {
             progress.end();
             return Ok(answer);
         }
-        let rest = deadline.map(|deadline| deadline.as_duration().saturating_sub(started.elapsed()));
+        let rest = end.map(|end| end.saturating_duration_since(Instant::now()));
         if rest.is_some_and(|rest| rest.is_zero()) {
             progress.end();
             let error = format!("{} is not drained at its deadline", target.address);
@@ -145,11 +169,15 @@ impl Progress {
         Self { terminal, silent: format != Format::Table && !terminal, last: None }
     }
 
-    fn tell(&mut self, target: &Target, left: u64) {
-        if self.silent || self.last == Some(left) {
-            return;
+    /// Returns whether that was news.
+    fn tell(&mut self, target: &Target, left: u64) -> bool {
+        if self.last == Some(left) {
+            return false;
         }
         self.last = Some(left);
+        if self.silent {
+            return true;
+        }
         let text = format!("{} {}: {left} connections left", target.service, target.address);
         // Progress is a courtesy: when stderr is closed the drain goes on.
         let _ = if self.terminal {
@@ -157,10 +185,11 @@ impl Progress {
         } else {
             writeln!(io::stderr(), "{text}")
         };
+        true
     }
 
     fn end(&self) {
-        if self.terminal && self.last.is_some() {
+        if self.terminal && !self.silent && self.last.is_some() {
             let _ = writeln!(io::stderr());
         }
     }
@@ -187,6 +216,7 @@ pub(super) fn render(output: &Output, backends: &[Backend]) -> String {
             (AdminState::Draining, Some(rest)) => format!("draining ({rest:.0} s left)"),
             (admin, _) => admin.as_str().to_owned(),
         };
+        let admin = if backend.removed { format!("removed, {admin}") } else { admin };
         let admin_tone = if backend.admin == AdminState::Enabled { Tone::Good } else { Tone::Care };
         let health_tone = if backend.health == HealthState::Up { Tone::Good } else { Tone::Bad };
         rows.push([

@@ -70,3 +70,32 @@ fn the_backend_goes_away() {
     assert_eq!(ran.code, 4, "{ran:?}");
     assert!(ran.stderr.contains("10.1.0.11:8080 is gone"), "{ran:?}");
 }
+
+#[test]
+fn the_deadline_with_reset_is_an_end() {
+    let fake = draining(&[(Draining, 5), (Draining, 5), (Draining, 5), (AdminState::Disabled, 0)]);
+    let ran = fake.run(&[&DRAIN[..], &["--deadline", "300ms", "--then", "reset"]].concat());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(fake.requests()[0].body, r#"{"deadline_seconds":0.3,"then":"reset"}"#);
+}
+
+#[test]
+fn a_reset_needs_a_deadline() {
+    for wrong in [&["--then", "reset"][..], &["--deadline", "1s", "--then", "explode"]] {
+        let fake = draining(&[(Draining, 5)]);
+        let ran = fake.run(&[&DRAIN[..], wrong].concat());
+        assert_eq!((ran.code, fake.requests().len()), (2, 0), "{ran:?}");
+    }
+}
+
+#[test]
+fn json_lines_are_the_states_on_the_way() {
+    let ran = draining(&[(Draining, 5), (Draining, 5), (Draining, 0)])
+        .run(&[&DRAIN[..], &["-o", "jsonl"]].concat());
+    let left: Vec<u64> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<ctl::api::Backend>(line).unwrap().connections_active)
+        .collect();
+    assert_eq!((ran.code, ran.stderr.as_str(), left), (0, "", vec![5, 0]));
+}

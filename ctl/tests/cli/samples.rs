@@ -13,6 +13,7 @@ pub(crate) fn backend(address: &str, admin: AdminState, connections_active: u64)
         service: "web".into(),
         address: address.into(),
         admin,
+        removed: false,
         health: HealthState::Up,
         health_checked: false,
         health_detail: "unchecked".into(),

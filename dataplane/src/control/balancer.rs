@@ -216,6 +216,11 @@ impl Balancer {
         change(backend);
         let after = (backend.admin.state(), backend.weight);
         self.events.operator(name, address, before, after);
+        // Whatever it is, what is still under way was meant for the drain before.
+        let slot = backend.slot;
+        if !matches!(backend.admin, Admin::Disabled) {
+            model.slots.set_resetting(slot, false);
+        }
         self.commit(model);
         Ok(self.generation())
     }
@@ -301,7 +306,7 @@ impl Balancer {
         self.hear_clients();
         if now.saturating_sub(self.reviewed) >= REVIEW {
             self.reviewed = now;
-            self.review();
+            self.review_drains();
             self.look_at_cables();
             self.events.settle(Instant::now());
             self.reclaim();
@@ -395,32 +400,6 @@ impl Balancer {
             service.scheduler.observe(workers.len() as u8, &load);
         }
         self.balance_at = self.now() + BALANCE.max(begin.elapsed().as_millis() as Millis * BALANCE_SHARE);
-    }
-
-    /// Drains that are done, and those that are late.
-    fn review(&mut self) {
-        let counters = self.links.counters();
-        let settled = self.is_acknowledged(self.generation());
-        for service in &mut self.model.services {
-            for backend in &mut service.backends {
-                let Admin::Draining { deadline, late } = &mut backend.admin else { continue };
-                let address = backend.config.address;
-                if settled && slots::active(&counters, backend.slot) == 0 {
-                    let name = &service.config.name;
-                    let message = format!("backend {address} of service {name:?} is drained");
-                    self.events.record(EventKind::DrainEnded, About::backend(name, address), message);
-                    backend.admin = Admin::Disabled;
-                } else if !*late && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                    *late = true;
-                    let left = slots::active(&counters, backend.slot);
-                    let name = &service.config.name;
-                    let message = format!(
-                        "backend {address} of service {name:?} still has {left} connections at its deadline"
-                    );
-                    self.events.record(EventKind::DrainLate, About::backend(name, address), message);
-                }
-            }
-        }
     }
 
     /// Frees slots of removed backends without connections; what they counted stays with their services.

@@ -170,7 +170,17 @@ pub(super) fn snapshot(
         .collect();
     let routes = config.routes.iter().map(|route| (route.to, route.via)).collect();
     let local_addresses = locals::by_slot(model, config, former);
-    Snapshot::new(Parts { generation, services, backends, tunnels, ports, routes, local_addresses })
+    let resetting = model.slots.resetting();
+    Snapshot::new(Parts {
+        generation,
+        services,
+        backends,
+        tunnels,
+        ports,
+        routes,
+        local_addresses,
+        resetting,
+    })
 }
 
 /// The tunnel of a service.
@@ -334,7 +344,7 @@ backend = [{ address = "10.1.0.11:25" }]
         assert_eq!(eligible(service), ["10.1.0.12"]);
         service.backends[1].weight = 0;
         assert_eq!(eligible(service), ["10.1.0.13"]);
-        service.backends[2].admin = Admin::Draining { deadline: None, late: false };
+        service.backends[2].admin = Admin::Draining { deadline: None };
         assert!(service.eligible().is_empty());
     }
 }

@@ -114,6 +114,7 @@ fn worker_metrics(page: &mut Page, workers: &[Worker]) {
     page.counter("worker_dropped_packets", "Packets dropped", each(|one| one.dropped_packets));
     page.counter("worker_connections", "Connections made", each(|one| one.connections_total));
     page.counter("worker_evictions", "Connections that gave way to others", each(|one| one.evictions));
+    page.counter("worker_resets", "Connections reset at the end of drains", each(|one| one.resets));
     page.counter("worker_handoffs", "Packets given to other workers", each(|one| one.handoffs));
     page.counter("worker_handoffs_in", "Packets taken from other workers", each(|one| one.handoffs_in));
     let level = |value: fn(&Worker) -> f64| workers.iter().map(move |one| (label(one), value(one)));

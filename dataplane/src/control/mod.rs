@@ -10,6 +10,7 @@
 //! | [`model`], [`slots`] | services and backends as they run; the numbers that workers know them by |
 //! | [`build`] | from configuration and model to a snapshot |
 //! | [`locals`] | the addresses that backends of full-nat see |
+//! | [`drain`] | backends on their way out |
 //! | [`publish`] | the channels to the workers |
 //! | [`neighbors`], [`frames`] | next hops: state machine, and the frames it sends |
 //! | [`health`] | checks of backends, through the ports |
@@ -27,6 +28,7 @@ mod changes;
 #[cfg(feature = "dpdk")]
 pub mod daemon;
 pub mod device;
+mod drain;
 mod events;
 mod explain;
 mod frames;

@@ -4,6 +4,7 @@
 //! A [`Model`] is a value: a change makes a new one, and only when everything that follows from it could be built does
 //! it take the place of the old.
 
+use super::drain::Deadline;
 use super::health::Health;
 use super::slots::{Slots, Totals};
 use crate::counters::MAX_BACKENDS;
@@ -81,9 +82,7 @@ pub enum Admin {
     Disabled,
     /// Until its connections are gone; then disabled.
     Draining {
-        deadline: Option<Instant>,
-        /// The deadline passed, and that was said.
-        late: bool,
+        deadline: Option<Deadline>,
     },
 }
 
@@ -252,7 +251,11 @@ impl Model {
         for service in &self.services {
             for backend in &service.backends {
                 if !kept.contains(&(service.config.name.as_str(), backend.config.address)) {
-                    slots.retire(backend.slot, generation);
+                    let deadline = match backend.admin {
+                        Admin::Draining { deadline } => deadline,
+                        Admin::Enabled | Admin::Disabled => None,
+                    };
+                    slots.retire(backend.slot, generation, deadline);
                 }
             }
         }

@@ -4,11 +4,11 @@ use super::balancer::Balancer;
 use super::device::Facts;
 use super::health::Verdict;
 use super::model::{self, Admin, Choice};
+use super::slots::Owner;
 use super::stats::{self, Reader, Sum};
 use super::steering;
-use ctl::api::{Backend, Link, Neighbor, Port, PortStats, Service, Status, Worker};
+use ctl::api::{AdminState, Backend, HealthState, Link, Neighbor, Port, PortStats, Service, Status, Worker};
 use ctl::config::{Affinity, TimeSpan};
-use std::time::Instant;
 
 /// `GET /v1/status`
 pub(super) fn status(balancer: &Balancer) -> Status {
@@ -106,7 +106,41 @@ pub(super) fn service(balancer: &Balancer, reader: &Reader, service: &model::Ser
         packets_out: totals.packets_out,
         bytes_out: totals.bytes_out,
         panic: matches!(service.choice(), Choice::Panic { .. }),
-        backends: service.backends.iter().map(|one| backend(balancer, reader, service, one)).collect(),
+        backends: backends_of(balancer, reader, service),
+    }
+}
+
+/// The backends of `service`, and behind them those that are gone from the configuration and still have connections.
+pub(super) fn backends_of(balancer: &Balancer, reader: &Reader, service: &model::Service) -> Vec<Backend> {
+    let listed = service.backends.iter().map(|one| backend(balancer, reader, service, one));
+    let going = balancer.model.slots.retired().filter(|(_, owner)| *owner.service == *service.config.name);
+    let going = going.map(|(slot, owner)| removed(balancer, reader, slot, owner));
+    listed.chain(going.filter(|one| one.connections_active > 0)).collect()
+}
+
+/// A backend that is gone from the configuration.
+fn removed(balancer: &Balancer, reader: &Reader, slot: u32, owner: &Owner) -> Backend {
+    let Sum { active, totals } = reader.slot(balancer, slot);
+    Backend {
+        service: owner.service.to_string(),
+        address: owner.address.to_string(),
+        admin: AdminState::Draining,
+        removed: true,
+        health: HealthState::Up,
+        health_checked: false,
+        health_detail: "unchecked".into(),
+        health_since_seconds: None,
+        health_check_seconds: None,
+        weight: 0,
+        slow_start_weight: None,
+        tier: 0,
+        connections_active: active,
+        connections_total: totals.connections_total,
+        packets_in: totals.packets_in,
+        bytes_in: totals.bytes_in,
+        packets_out: totals.packets_out,
+        bytes_out: totals.bytes_out,
+        drain_remaining_seconds: owner.deadline.map(|deadline| deadline.remaining_seconds()),
     }
 }
 
@@ -119,9 +153,7 @@ pub(super) fn backend(
 ) -> Backend {
     let Sum { active, totals } = reader.backend(balancer, backend);
     let drain_remaining_seconds = match backend.admin {
-        Admin::Draining { deadline: Some(deadline), .. } => {
-            Some(deadline.saturating_duration_since(Instant::now()).as_secs_f64())
-        }
+        Admin::Draining { deadline: Some(deadline) } => Some(deadline.remaining_seconds()),
         _ => None,
     };
     let decided = backend
@@ -132,6 +164,7 @@ pub(super) fn backend(
         service: service.config.name.clone(),
         address: backend.config.address.to_string(),
         admin: backend.admin.state(),
+        removed: false,
         health: stats::health_state(backend),
         health_checked: backend.health.is_some(),
         health_detail: stats::health_detail(backend),
@@ -179,6 +212,7 @@ pub(super) fn workers(balancer: &Balancer) -> Vec<Worker> {
             table_probe_mean: 1.0 + displaced as f64 / keys.max(1) as f64,
             table_probe_max: if displaced > 0 { 2 } else { 1 },
             evictions: counters.evictions.get(),
+            resets: counters.resets.get(),
             handoffs: counters.handoffs.get(),
             handoffs_in: counters.handoffs_in.get(),
             relayed_packets: counters.relayed.get(),

@@ -4,6 +4,7 @@
 //! worker holds a connection to the one before and none can make one. Counters by slot only ever go up and are
 //! written by workers alone, so a slot's next user subtracts what was counted before it.
 
+use super::drain::Deadline;
 use crate::counters::{BackendCounters, Counter, MAX_BACKENDS, WorkerCounters};
 use crate::tunnel;
 use ctl::config::BackendAddress;
@@ -88,6 +89,10 @@ pub struct Owner {
     pub tunnel: Option<Arc<tunnel::Options>>,
     /// First generation of the configuration that lacks the backend; its connections go on.
     pub removed: Option<u32>,
+    /// Of a drain that was under way when it was removed.
+    pub deadline: Option<Deadline>,
+    /// Its connections have to end.
+    resetting: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -112,7 +117,7 @@ impl Slots {
         let service: Arc<str> = service.into();
         if let Some(slot) = self.retired.remove(&(Arc::clone(&service), address)) {
             if let Some(owner) = &mut self.all[slot as usize].owner {
-                owner.removed = None;
+                (owner.removed, owner.deadline, owner.resetting) = (None, None, false);
             }
             return Some(slot);
         }
@@ -124,7 +129,8 @@ impl Slots {
                 (self.all.len() - 1) as u32
             }
         };
-        self.all[slot as usize].owner = Some(Owner { service, address, tunnel: None, removed: None });
+        self.all[slot as usize].owner =
+            Some(Owner { service, address, tunnel: None, removed: None, deadline: None, resetting: false });
         Some(slot)
     }
 
@@ -135,10 +141,11 @@ impl Slots {
         }
     }
 
-    /// The backend is not in the configuration from `generation` on.
-    pub fn retire(&mut self, slot: u32, generation: u32) {
+    /// The backend is not in the configuration from `generation` on; a drain that is under way goes on.
+    pub fn retire(&mut self, slot: u32, generation: u32, deadline: Option<Deadline>) {
         if let Some(owner) = self.all.get_mut(slot as usize).and_then(|slot| slot.owner.as_mut()) {
             owner.removed = Some(generation);
+            owner.deadline = deadline;
             self.retired.insert((Arc::clone(&owner.service), owner.address), slot);
         }
     }
@@ -184,6 +191,39 @@ impl Slots {
         self.retired.values().filter_map(|&slot| Some((slot, self.owner(slot)?)))
     }
 
+    /// Likewise, writable.
+    pub fn retired_mut(&mut self) -> impl Iterator<Item = (u32, &mut Owner)> {
+        let owners = (0u32..).zip(&mut self.all).filter_map(|(slot, one)| Some((slot, one.owner.as_mut()?)));
+        owners.filter(|(_, owner)| owner.removed.is_some())
+    }
+
+    /// Has the connections of the backend in `slot` end, or go on.
+    pub fn set_resetting(&mut self, slot: u32, resetting: bool) {
+        if let Some(owner) = self.all.get_mut(slot as usize).and_then(|slot| slot.owner.as_mut()) {
+            owner.resetting = resetting;
+        }
+    }
+
+    /// Slots whose connections have to end, in order.
+    pub fn resetting(&self) -> Vec<u32> {
+        let owners = (0u32..).zip(&self.all).filter_map(|(slot, one)| Some((slot, one.owner.as_ref()?)));
+        owners.filter(|(_, owner)| owner.resetting).map(|(slot, _)| slot).collect()
+    }
+
+    /// Forgets about those that have none left, not even one that is over. Returns whether there were any.
+    pub fn end_resets(&mut self, workers: &[Arc<WorkerCounters>]) -> bool {
+        let mut any = false;
+        for (slot, one) in (0u32..).zip(&mut self.all) {
+            if let Some(owner) = one.owner.as_mut().filter(|owner| owner.resetting)
+                && entries(workers, slot) == 0
+            {
+                owner.resetting = false;
+                any = true;
+            }
+        }
+        any
+    }
+
     /// Slots ever used.
     pub fn len(&self) -> usize {
         self.all.len()
@@ -213,7 +253,7 @@ mod tests {
         let one = slots.take("web", address(1)).unwrap();
         workers[1].backends[one as usize].entries.add(1);
         workers[1].backends[one as usize].packets_in.add(10);
-        slots.retire(one, 5);
+        slots.retire(one, 5, None);
         assert!(slots.reclaim(&workers, 4).is_empty());
         assert!(slots.reclaim(&workers, 5).is_empty(), "a connection is left");
         let two = slots.take("web", address(2)).unwrap();
@@ -233,7 +273,7 @@ mod tests {
         let (mut slots, workers) = (Slots::default(), workers());
         let one = slots.take("web", address(1)).unwrap();
         workers[0].backends[one as usize].entries.add(1);
-        slots.retire(one, 2);
+        slots.retire(one, 2, None);
         assert_ne!(slots.take("mail", address(1)), Some(one));
         assert_eq!(slots.take("web", address(1)), Some(one));
         assert!(slots.retired().next().is_none());
@@ -267,7 +307,7 @@ mod tests {
                     }
                     1 => {
                         if let Some(slot) = live.remove(&n) {
-                            slots.retire(slot, 1);
+                            slots.retire(slot, 1, None);
                         }
                     }
                     2 => {

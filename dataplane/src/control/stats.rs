@@ -50,7 +50,7 @@ impl Reader {
         self.slot(balancer, backend.slot)
     }
 
-    fn slot(&self, balancer: &Balancer, slot: u32) -> Sum {
+    pub(super) fn slot(&self, balancer: &Balancer, slot: u32) -> Sum {
         Sum {
             active: slots::active(&self.workers, slot),
             totals: balancer.model.slots.totals(&self.workers, slot),

@@ -3,7 +3,7 @@
 use super::complain::{self, Complaint};
 use super::decide::Plan;
 use super::parse::Parsed;
-use super::{Context, Notice, Shared, Verdicts, decide, forget, mss, refuse, tunnel};
+use super::{Context, Notice, Shared, Verdicts, decide, forget, mss, refuse, reset, tunnel};
 use crate::conn::{Class, Direction, Entry, State, Table, Tick, Timeouts};
 use crate::counters::WorkerCounters;
 use crate::io::BURST;
@@ -183,7 +183,8 @@ fn look_again<K: Rewrite, P: Packet>(
     let entry = *table.entry(id);
     let backend = arrival.snapshot.backend(entry.backend).copied();
     let datagram = entry.keys[0].protocol() == protocol::UDP;
-    let obsolete = backend.is_none_or(|backend| backend.removed && datagram);
+    let resetting = arrival.snapshot.is_resetting(entry.backend);
+    let obsolete = backend.is_none_or(|backend| (backend.removed || resetting) && datagram);
     if obsolete || is_reopening(entry.state, direction, parsed) {
         forget(&shared.counters, &table.remove(id));
         return Some(afresh(table, shared, arrival, parsed, packet));
@@ -204,6 +205,10 @@ fn look_again<K: Rewrite, P: Packet>(
             let entry = table.entry_mut(id);
             entry.tunnelled = tunnelled;
             entry.next_hops = next_hops;
+            if resetting {
+                // Its epoch stays: each segment comes here.
+                return Some(reset::packet(table, shared, arrival, id, direction, parsed, packet));
+            }
             entry.epoch = epoch;
             None
         }

@@ -21,6 +21,7 @@ mod local;
 mod mss;
 mod parse;
 mod refuse;
+mod reset;
 mod tunnel;
 
 pub use explain::{Connection, Explanation, Fate, Question};
@@ -42,6 +43,8 @@ use arrayvec::ArrayVec;
 use datagrams::Datagrams;
 use full_nat::LocalEnds;
 use parse::{MacWord, Other, Sorted, Tables};
+use reset::Resets;
+pub use reset::Segment;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -116,6 +119,8 @@ struct Shared {
     notices: ArrayVec<Notice, NOTICES>,
     /// For answers of our own to what cannot be forwarded.
     errors: complain::Budget,
+    /// Boxed: seldom used, and large.
+    resets: Box<Resets>,
     macs: ArrayVec<MacWord, 256>,
     maglev: MaglevParameters,
     /// The memory of affinity, of which this worker writes its own part.
@@ -170,6 +175,7 @@ impl Pipeline {
                 datagrams: Datagrams::new(secret),
                 notices: ArrayVec::new(),
                 errors: complain::Budget::new(),
+                resets: Box::new(Resets::new()),
                 macs: ArrayVec::new(),
                 maglev,
                 clients,
@@ -185,6 +191,7 @@ impl Pipeline {
         shared.epoch = shared.epoch.wrapping_add(1);
         shared.neighbors.set_ports(snapshot.ports());
         shared.macs = snapshot.ports().iter().take(256).map(|port| MacWord::new(port.mac)).collect();
+        shared.resets.publish(&self.snapshot, &snapshot);
         shared.counters.generation.set(u64::from(snapshot.generation));
         std::mem::replace(&mut self.snapshot, snapshot)
     }

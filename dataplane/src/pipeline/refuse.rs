@@ -64,9 +64,16 @@ pub(super) fn packet<K: FlowKey, P: Packet>(
 /// Turns a segment into the reset that answers it.
 fn reset<K: FlowKey, P: Packet>(parsed: &Parsed<K>, packet: &mut P, own: Mac, sender: Mac) -> Option<()> {
     let (client, service) = (parsed.key.source(), parsed.key.destination());
+    let answer = answering_reset(parsed, packet.data())?;
+    send(packet, (service.0, client.0), (own, sender), protocol::TCP, &answer, tcp::at::CHECKSUM)
+}
+
+/// The TCP header, without checksum, of the reset that answers the segment in `frame`.
+pub(super) fn answering_reset<K: FlowKey>(parsed: &Parsed<K>, frame: &[u8]) -> Option<[u8; tcp::LEN]> {
+    let (client, service) = (parsed.key.source(), parsed.key.destination());
     let l4 = usize::from(parsed.l4);
-    let segment = ip_len(packet.data(), client.0)?.checked_sub(l4 - L3)?;
-    let header = tcp::Tcp::parse(packet.data().get(l4..)?, segment).ok()?;
+    let segment = ip_len(frame, client.0)?.checked_sub(l4 - L3)?;
+    let header = tcp::Tcp::parse(frame.get(l4..)?, segment).ok()?;
     // "If the ACK bit is off": acknowledges all that the segment took, where SYN and FIN count as one each.
     let (sequence, acknowledgment, flags) = if parsed.tcp_flags & flag::ACK != 0 {
         (header.acknowledgment(), 0, flag::RST)
@@ -82,7 +89,7 @@ fn reset<K: FlowKey, P: Packet>(parsed: &Parsed<K>, packet: &mut P, own: Mac, se
     answer[tcp::at::ACKNOWLEDGMENT..tcp::at::DATA_OFFSET].copy_from_slice(&acknowledgment.to_be_bytes());
     answer[tcp::at::DATA_OFFSET] = (tcp::LEN as u8 / 4) << 4;
     answer[tcp::at::FLAGS] = flags;
-    send(packet, (service.0, client.0), (own, sender), protocol::TCP, &answer, tcp::at::CHECKSUM)
+    Some(answer)
 }
 
 /// Turns a datagram into the error that quotes it.
@@ -119,6 +126,22 @@ fn ip_len(frame: &[u8], family: IpAddr) -> Option<usize> {
 /// Fills the frame with a message of `number`, its checksum at `checksum`, between these ends.
 fn send<P: Packet>(
     packet: &mut P,
+    ends: (IpAddr, IpAddr),
+    macs: (Mac, Mac),
+    number: u8,
+    message: &[u8],
+    checksum: usize,
+) -> Option<()> {
+    let l4 = L3 + if ends.0.is_ipv4() { ipv4::LEN } else { ipv6::LEN };
+    if !packet.set_len(l4 + message.len()) {
+        return None;
+    }
+    fill(packet.data_mut(), ends, macs, number, message, checksum)
+}
+
+/// As [`send`], into a frame of the right length.
+pub(super) fn fill(
+    frame: &mut [u8],
     (from, to): (IpAddr, IpAddr),
     (from_mac, to_mac): (Mac, Mac),
     number: u8,
@@ -126,11 +149,7 @@ fn send<P: Packet>(
     checksum: usize,
 ) -> Option<()> {
     let l4 = L3 + if from.is_ipv4() { ipv4::LEN } else { ipv6::LEN };
-    if !packet.set_len(l4 + message.len()) {
-        return None;
-    }
-    let frame = packet.data_mut();
-    frame[l4..].copy_from_slice(message);
+    frame.get_mut(l4..)?.copy_from_slice(message);
     let (kind, pseudo) = match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let total = (ipv4::LEN + message.len()) as u16;

@@ -56,6 +56,8 @@ const HOLD_TIMEOUT: Tick = 1000;
 const FRAGMENT_TIMEOUT: Tick = 2000;
 /// Deadlines read in one slice of expiry.
 const EXPIRY_SLICE: usize = 1024;
+/// Entries of each table looked at in one slice of the search for connections to be reset.
+const RESET_SLICE: usize = 2048;
 /// Commands and packets from one other worker that are taken in one loop.
 const COMMANDS: usize = 64;
 
@@ -492,7 +494,11 @@ impl<Q: Queue> Worker<Q> {
                 }
             }
         }
+        while let Some(segment) = self.pipeline.take_segment() {
+            self.generate(segment.port, &segment.frame);
+        }
         if now != self.tidied {
+            self.pipeline.end_drained(now, RESET_SLICE);
             self.control.list(&self.pipeline, now);
             let elapsed = now.wrapping_sub(self.tidied) as usize;
             self.tidied = now;

@@ -284,3 +284,54 @@ fn flows_are_listed_and_counters_survive_changes() {
         (Some("draining"), Some(0.0))
     );
 }
+
+#[test]
+fn a_drain_with_reset_ends_at_its_deadline() {
+    let daemon = Daemon::start(&config(DNS));
+    daemon.arp_reply([10, 1, 0, 11], Mac([2, 0, 0, 0, 0, 11]));
+    for port in 0..20 {
+        daemon.datagram(usize::from(port % 2), Ipv4Addr::new(198, 51, 100, 7), 40_000 + port);
+    }
+    let backends = || daemon.get("/v1/backends?service=dns").json();
+    eventually("all are there", || backends()[0]["connections_active"] == 20);
+    let place = "/v1/services/dns/backends/10.1.0.11:53/drain";
+    let drain = |body: &str| daemon.post(place, "application/json", body);
+    assert_eq!(drain("{\"then\": \"reset\"}").code, 400);
+    assert_eq!(drain("{\"deadline_seconds\": 0.2, \"then\": \"explode\"}").code, 400);
+    let begun = drain("{\"deadline_seconds\": 0.2, \"then\": \"reset\"}");
+    assert_eq!((begun.code, &begun.json()["admin"]), (200, &"draining".into()));
+    eventually("none is left", || {
+        let one = &backends()[0];
+        one["connections_active"] == 0 && one["admin"] == "disabled"
+    });
+    let enabled = daemon.post("/v1/services/dns/backends/10.1.0.11:53/enable", "", "");
+    assert_eq!(enabled.json()["admin"], "enabled");
+    daemon.datagram(0, Ipv4Addr::new(198, 51, 100, 8), 50_000);
+    eventually("it serves again", || backends()[0]["connections_active"] == 1);
+}
+
+#[test]
+fn a_removed_backend_is_listed_until_its_connections_are_gone() {
+    let daemon = Daemon::start(&config(DNS));
+    daemon.arp_reply([10, 1, 0, 11], Mac([2, 0, 0, 0, 0, 11]));
+    daemon.datagram(0, Ipv4Addr::new(198, 51, 100, 7), 40_000);
+    let backends = || daemon.get("/v1/backends?service=dns").json();
+    eventually("it is there", || backends()[0]["connections_active"] == 1);
+    let place = "/v1/services/dns/backends/10.1.0.11:53/drain";
+    let drain = "{\"deadline_seconds\": 3, \"then\": \"reset\"}";
+    assert_eq!(daemon.post(place, "application/json", drain).code, 200);
+    assert_eq!(daemon.apply(&config(DNS).replace("10.1.0.11:53", "10.1.0.14:53")).code, 200);
+    let both = backends();
+    assert_eq!(both.as_array().unwrap().len(), 2);
+    assert_eq!(
+        (&both[0]["address"], &both[0]["removed"]),
+        (&"10.1.0.14:53".into(), &serde_json::Value::Null)
+    );
+    let going = &both[1];
+    assert_eq!(
+        (&going["address"], &going["removed"], &going["admin"], &going["connections_active"]),
+        (&"10.1.0.11:53".into(), &true.into(), &"draining".into(), &1.into())
+    );
+    assert!(going["drain_remaining_seconds"].as_f64().is_some_and(|rest| rest > 0.0), "{going}");
+    eventually("the drain goes on to its end", || backends().as_array().unwrap().len() == 1);
+}

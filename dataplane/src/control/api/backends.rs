@@ -3,6 +3,7 @@
 use super::answer::{Answer, bad_request, body, json, may_change, no_backend, no_service};
 use super::{Peer, Refusal};
 use crate::control::balancer::Missing;
+use crate::control::drain::Deadline;
 use crate::control::model::{Admin, Backend};
 use crate::control::stats::Reader;
 use crate::control::{Control, objects};
@@ -10,7 +11,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use ctl::api::{self, DrainRequest, WeightRequest};
+use ctl::api::{self, DrainEnd, DrainRequest, WeightRequest};
 use ctl::config::{BackendAddress, TimeSpan};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,10 +50,13 @@ pub(super) async fn drain(
             if !(0.0..=most).contains(&seconds) {
                 return Err(bad_request(&format!("deadline_seconds is {seconds}, not 0 to {most}")));
             }
-            Some(Instant::now() + Duration::from_secs_f64(seconds))
+            Some(Deadline::new(Instant::now() + Duration::from_secs_f64(seconds), request.then))
         }
     };
-    let admin = Admin::Draining { deadline, late: false };
+    if deadline.is_none() && request.then == DrainEnd::Reset {
+        return Err(bad_request("then is \"reset\", but there is no deadline_seconds"));
+    }
+    let admin = Admin::Draining { deadline };
     change(&control, peer, place, |backend| backend.admin = admin).await
 }
 

@@ -58,12 +58,7 @@ pub(super) async fn backends(
         .services
         .iter()
         .filter(|service| query.service.as_ref().is_none_or(|name| *name == service.config.name));
-    Ok(Json(
-        wanted
-            .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
-            .map(|(service, backend)| objects::backend(&balancer, &reader, service, backend))
-            .collect(),
-    ))
+    Ok(Json(wanted.flat_map(|service| objects::backends_of(&balancer, &reader, service)).collect()))
 }
 
 pub(super) async fn workers(State(control): Shared) -> Json<Vec<Worker>> {
