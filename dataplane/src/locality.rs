@@ -71,9 +71,9 @@ mod tests {
         fn what_a_prefix_contains_may_be_local(
             v6: bool, bytes: [u8; 16], length in 0u8..=128, other: [u8; 16],
         ) {
-            let address = |bytes: [u8; 16]| match v6 {
-                true => IpAddr::from(bytes),
-                false => IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]),
+            let address = |bytes: [u8; 16]| {
+                let [a, b, c, d, ..] = bytes;
+                if v6 { IpAddr::from(bytes) } else { IpAddr::from([a, b, c, d]) }
             };
             let prefix = Prefix::new(address(bytes), if v6 { length } else { length % 33 }).unwrap();
             let mut locality = Locality::default();

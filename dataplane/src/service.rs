@@ -71,10 +71,13 @@ impl PortMaps {
 #[derive(Debug, Default)]
 struct PortMap(Box<[(u16, Option<u32>)]>);
 
+/// A range begins (or ended just before): how many ports it has, and its service.
+type Bound = (bool, (u16, u32));
+
 impl PortMap {
     fn new(ranges: &[(Ports, u32)]) -> Self {
         // By port: the ranges that begin there, and those that end before it.
-        let mut bounds: BTreeMap<u32, Vec<(bool, (u16, u32))>> = BTreeMap::new();
+        let mut bounds: BTreeMap<u32, Vec<Bound>> = BTreeMap::new();
         for &(ports, service) in ranges {
             let range = (ports.count(), service);
             bounds.entry(ports.first().into()).or_default().push((true, range));

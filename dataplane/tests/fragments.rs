@@ -67,7 +67,7 @@ fn fragment(frame: &[u8], id: u16, range: std::ops::Range<usize>, more: bool) ->
     } else {
         out[16..18].copy_from_slice(&(range.len() as u16 + 20).to_be_bytes());
         out[18..20].copy_from_slice(&id.to_be_bytes());
-        out[20..22].copy_from_slice(&(offset / 8 | u16::from(more) << 13).to_be_bytes());
+        out[20..22].copy_from_slice(&((offset / 8) | u16::from(more) << 13).to_be_bytes());
         seal(&mut out[14..]);
     }
     out.extend(&frame[at + range.start..at + range.end]);

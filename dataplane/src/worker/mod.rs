@@ -155,6 +155,7 @@ impl<Q: Queue> Worker<Q> {
     /// Works until `stop` is set.
     pub fn run(&mut self, clock: &mut impl Clock, idle: Idle, stop: &AtomicBool) {
         let per_tick = (clock.hertz() / 1000).max(1);
+        self.counters.cycles_per_second.set(clock.hertz());
         let begin = clock.cycles();
         let (mut last, mut tick_end, mut now) = (begin, begin + per_tick, 0);
         let mut quiet = 0u32;
@@ -163,6 +164,8 @@ impl<Q: Queue> Worker<Q> {
             let mut cycles = clock.cycles();
             if packets > 0 {
                 self.counters.busy_cycles.add(cycles - last);
+                self.counters.loop_packets.count(packets as u64);
+                self.counters.loop_cycles.count(cycles - last);
                 quiet = 0;
             } else if idle == Idle::Adaptive {
                 quiet = quiet.saturating_add(1);

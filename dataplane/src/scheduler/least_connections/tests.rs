@@ -148,7 +148,7 @@ fn what_was_long_ago_does_not_count() {
 
 #[test]
 fn plans_of_thousands() {
-    let mut world = World::new(&[100; 16_384], 2);
+    let mut world = World::new(&vec![100; 16_384], 2);
     for n in 0..16_384 * 3 {
         if n % 4096 == 0 {
             world.look();
