@@ -159,6 +159,12 @@ pub struct BackendCounters {
     pub failures: Counter,
 }
 
+// No two workers, and no two backends, share a cache line.
+const _: () = {
+    assert!(align_of::<WorkerCounters>() == 128 && size_of::<WorkerCounters>().is_multiple_of(128));
+    assert!(align_of::<BackendCounters>() == 64 && size_of::<BackendCounters>() == 64);
+};
+
 impl Default for WorkerCounters {
     fn default() -> Self {
         Self::with_backends(MAX_BACKENDS)

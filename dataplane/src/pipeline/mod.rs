@@ -127,6 +127,29 @@ struct Shared {
     clients: Arc<Clients>,
 }
 
+/// A part of the work on a burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Headers validated, keys built and hashed, buckets on their way into the cache.
+    Parse,
+    /// Entries found and compared, packets rewritten; connections made.
+    Forward,
+}
+
+/// Hears of the end of each stage of a burst.
+pub trait Watch {
+    fn lap(&mut self, stage: Stage);
+}
+
+/// Nobody looks: costs nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    #[inline(always)]
+    fn lap(&mut self, _: Stage) {}
+}
+
 /// Most services.
 pub const MAX_SERVICES: usize = 16_384;
 
@@ -198,6 +221,18 @@ impl Pipeline {
 
     /// Decides for every packet of a burst, and rewrites those that go on.
     pub fn process<P: Packet>(&mut self, arrival: Arrival, packets: &mut [P], verdicts: &mut Verdicts) {
+        self.process_watched(arrival, packets, verdicts, &mut Unwatched);
+    }
+
+    /// As [`Pipeline::process`], and `watch` hears of the end of each stage: for benchmarks.
+    #[inline(always)]
+    pub fn process_watched<P: Packet>(
+        &mut self,
+        arrival: Arrival,
+        packets: &mut [P],
+        verdicts: &mut Verdicts,
+        watch: &mut impl Watch,
+    ) {
         if std::mem::take(&mut self.shared.start_over) {
             // Every connection finds its neighbours again, since the epoch is another.
             self.shared.neighbors.make_room();
@@ -213,8 +248,10 @@ impl Pipeline {
         for (at, packet) in packets.iter().enumerate().take(BURST) {
             parse::parse(packet, at, mac, Tables { v4: &self.v4, v6: &self.v6 }, &mut sorted);
         }
+        watch.lap(Stage::Parse);
         forward::burst(&mut self.v4, &mut self.shared, context, &mut sorted.v4, packets, verdicts);
         forward::burst(&mut self.v6, &mut self.shared, context, &mut sorted.v6, packets, verdicts);
+        watch.lap(Stage::Forward);
         for (at, other) in sorted.others {
             let at = usize::from(at);
             let (shared, packet) = (&mut self.shared, &mut packets[at]);
