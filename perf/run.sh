@@ -24,7 +24,7 @@ PERF=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$PERF/lib.sh"
 
 # Seconds that a part may take: all, and with --quick. The order is the order of the table.
-PARTS=('pipeline 180 60' 'link 600 100' 'scaling 120 30' 'tcp 400 80' 'idle 120 40')
+PARTS=('pipeline 300 90' 'link 1200 240' 'scaling 120 30' 'tcp 400 80' 'idle 120 40')
 
 ONLY=() QUICK='' LIST=0
 while (($#)); do

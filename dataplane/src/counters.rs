@@ -36,6 +36,35 @@ impl Counter {
     }
 }
 
+/// How often a figure was how large: one count for each power of two, so that counting is cheap enough for every loop.
+#[derive(Debug, Default)]
+pub struct Powers {
+    /// By the number of bits that a figure takes; the last one has all that are larger.
+    counts: [Counter; Self::LEN],
+    sum: Counter,
+}
+
+impl Powers {
+    pub const LEN: usize = 32;
+
+    /// Counts a figure; only ever called by the writing thread.
+    #[inline]
+    pub fn count(&self, figure: u64) {
+        let bits = (u64::BITS - figure.leading_zeros()) as usize;
+        self.counts[bits.min(Self::LEN - 1)].add(1);
+        self.sum.add(figure);
+    }
+
+    /// Largest figure of each count, and the count; that of the last is as good as infinite.
+    pub fn read(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.counts.iter().enumerate().map(|(bits, count)| ((1 << bits) - 1, count.get()))
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum.get()
+    }
+}
+
 /// What one worker counts. Writer of every field: that worker. Two cache lines apart from anything else, so that the
 /// adjacent-line prefetcher does not couple two workers.
 #[derive(Debug)]
@@ -65,6 +94,8 @@ pub struct WorkerCounters {
     pub connections_total: Counter,
     /// Connections that gave way to others before their time.
     pub evictions: Counter,
+    /// Datagrams in fragments that were forgotten before their time, to make room for others.
+    pub fragment_evictions: Counter,
     /// Connections ended by resets, since a drain was over.
     pub resets: Counter,
     /// Messages to the control thread that found its queue full.
@@ -72,6 +103,13 @@ pub struct WorkerCounters {
     /// TSC cycles spent on loops that found packets, and in all.
     pub busy_cycles: Counter,
     pub total_cycles: Counter,
+    /// Times that it slept because there was nothing to do.
+    pub sleeps: Counter,
+    /// Loops that found packets: how many each found, and how many TSC cycles had gone by since the one before.
+    pub loop_packets: Powers,
+    pub loop_cycles: Powers,
+    /// Of the TSC.
+    pub cycles_per_second: Counter,
     /// Generation of the snapshot that the worker uses.
     pub generation: Counter,
     /// Levels of both tables, refreshed about once a second.
@@ -121,6 +159,12 @@ pub struct BackendCounters {
     pub failures: Counter,
 }
 
+// No two workers, and no two backends, share a cache line.
+const _: () = {
+    assert!(align_of::<WorkerCounters>() == 128 && size_of::<WorkerCounters>().is_multiple_of(128));
+    assert!(align_of::<BackendCounters>() == 64 && size_of::<BackendCounters>() == 64);
+};
+
 impl Default for WorkerCounters {
     fn default() -> Self {
         Self::with_backends(MAX_BACKENDS)
@@ -147,10 +191,15 @@ impl WorkerCounters {
             relayed: Counter::default(),
             connections_total: Counter::default(),
             evictions: Counter::default(),
+            fragment_evictions: Counter::default(),
             resets: Counter::default(),
             events_lost: Counter::default(),
             busy_cycles: Counter::default(),
             total_cycles: Counter::default(),
+            sleeps: Counter::default(),
+            loop_packets: Powers::default(),
+            loop_cycles: Powers::default(),
+            cycles_per_second: Counter::default(),
             generation: Counter::default(),
             connections_active: Counter::default(),
             index_slots: Counter::default(),
@@ -172,5 +221,20 @@ impl WorkerCounters {
     /// Dropped packets, all reasons together.
     pub fn dropped_total(&self) -> u64 {
         self.drops.iter().map(Counter::get).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_fall_into_their_power() {
+        let powers = Powers::default();
+        for figure in [0, 1, 2, 3, 4, 32, 33, u64::MAX / 2] {
+            powers.count(figure);
+        }
+        let found: Vec<_> = powers.read().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(found, [(0, 1), (1, 1), (3, 2), (7, 1), (63, 2), ((1 << 31) - 1, 1)]);
     }
 }

@@ -53,6 +53,15 @@ impl Secret {
     }
 }
 
+impl Secret {
+    /// Mixes what tells a datagram in fragments from others.
+    pub fn mix_datagram(&self, source: IpAddr, destination: IpAddr, identification: u32) -> u64 {
+        let source = self.mix_endpoint(source, identification as u16);
+        let destination = self.mix_endpoint(destination, (identification >> 16) as u16);
+        multiply_fold(source ^ self.0[0], destination.rotate_left(32) ^ self.0[1])
+    }
+}
+
 /// The two halves of the 128-bit product, XORed: every bit of the result depends on every bit of both factors.
 #[inline(always)]
 fn multiply_fold(a: u64, b: u64) -> u64 {

@@ -1,10 +1,12 @@
 //! Sluice's data plane.
 
+pub mod affinity;
 pub mod conn;
 pub mod control;
 pub mod counters;
 pub mod flow;
 pub mod io;
+mod locality;
 pub mod neighbor;
 pub mod packet;
 pub mod pipeline;

@@ -24,6 +24,13 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if !cpu_fits() {
+        eprintln!(
+            "error: this build needs a CPU with AVX2 and BMI2 (x86-64-v3), which this one has not; \
+             build it here: RUSTFLAGS=-Ctarget-cpu=native cargo build --release"
+        );
+        return ExitCode::FAILURE;
+    }
     let arguments = Arguments::parse();
     let config = match Config::load(&arguments.config).and_then(|config| {
         balancer::admit(&config)?;
@@ -48,6 +55,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether the CPU has the instructions that the compiler was allowed to use. Asked of the CPU itself: what the compiler
+/// takes for granted, the standard library does not look up.
+#[cfg(all(target_arch = "x86_64", target_feature = "avx2", target_feature = "bmi2"))]
+fn cpu_fits() -> bool {
+    // Intel's manual, volume 2A, CPUID, leaf 7: AVX2 is bit 5 of EBX, BMI2 bit 8.
+    const NEEDED: u32 = 1 << 5 | 1 << 8;
+    std::arch::x86_64::__cpuid_count(7, 0).ebx & NEEDED == NEEDED
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_feature = "avx2", target_feature = "bmi2")))]
+fn cpu_fits() -> bool {
+    true
 }
 
 /// One refusal is one error, whatever number of mistakes the file has.

@@ -1,10 +1,11 @@
 //! Services: what clients connect to, and finding the one that a packet is for.
 
+use crate::affinity::Affinity;
 use crate::conn::Timeouts;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{HashFields, Scheduler};
 use crate::wire::protocol;
 use ctl::config::{Mode, Mss, Ports, Prefix, Protocol};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,8 +20,10 @@ pub struct Service {
     pub ports: Ports,
     pub mode: Mode,
     pub timeouts: Timeouts,
-    /// Hash the source address alone, so that a client stays with its backend.
-    pub source_affinity: bool,
+    /// What of a flow a scheduler hashes; with affinity it is the client's prefix instead.
+    pub hash_fields: HashFields,
+    /// A client stays with its backend.
+    pub affinity: Option<Affinity>,
     /// What the MSS option of SYNs is limited to.
     pub mss: Option<Mss>,
     pub scheduler: Arc<dyn Scheduler>,
@@ -35,28 +38,80 @@ pub fn protocol_number(protocol: Protocol) -> u8 {
 }
 
 /// Finds services: longest prefix first, then the narrowest range of ports. Cost depends on the number of different
-/// prefix lengths and of ranges on one prefix, not on the number of services.
+/// prefix lengths, not on the number of services: a probe each, and where a prefix has services a binary search among its
+/// ranges.
 #[derive(Debug, Default)]
 pub struct ServiceTable {
     /// The usual case in one probe: a single address and a single port.
     exact_v4: FastMap<u64, u32>,
     exact_v6: FastMap<(u128, u64), u32>,
     /// By prefix length, longest first, per family.
-    v4: Vec<(u8, FastMap<IpAddr, Vec<Range>>)>,
-    v6: Vec<(u8, FastMap<IpAddr, Vec<Range>>)>,
+    v4: Vec<(u8, FastMap<IpAddr, PortMaps>)>,
+    v6: Vec<(u8, FastMap<IpAddr, PortMaps>)>,
 }
 
-#[derive(Debug)]
-struct Range {
-    protocol: u8,
-    ports: Ports,
-    service: u32,
+/// The services of one prefix, by protocol.
+#[derive(Debug, Default)]
+struct PortMaps {
+    tcp: PortMap,
+    udp: PortMap,
+}
+
+impl PortMaps {
+    fn find(&self, protocol: u8, port: u16) -> Option<u32> {
+        match protocol {
+            protocol::TCP => self.tcp.find(port),
+            protocol::UDP => self.udp.find(port),
+            _ => None,
+        }
+    }
+}
+
+/// The services of one prefix and protocol: the port where each piece begins, and the service of the narrowest range there.
+#[derive(Debug, Default)]
+struct PortMap(Box<[(u16, Option<u32>)]>);
+
+/// A range begins (or ended just before): how many ports it has, and its service.
+type Bound = (bool, (u16, u32));
+
+impl PortMap {
+    fn new(ranges: &[(Ports, u32)]) -> Self {
+        // By port: the ranges that begin there, and those that end before it.
+        let mut bounds: BTreeMap<u32, Vec<Bound>> = BTreeMap::new();
+        for &(ports, service) in ranges {
+            let range = (ports.count(), service);
+            bounds.entry(ports.first().into()).or_default().push((true, range));
+            bounds.entry(u32::from(ports.last()) + 1).or_default().push((false, range));
+        }
+        let mut open = BTreeSet::new();
+        let mut pieces = Vec::with_capacity(bounds.len());
+        for (port, changes) in bounds {
+            for (begins, range) in changes {
+                if begins {
+                    open.insert(range);
+                } else {
+                    open.remove(&range);
+                }
+            }
+            // Beyond the last port nothing begins.
+            pieces.extend(
+                u16::try_from(port).ok().map(|port| (port, open.first().map(|&(_, service)| service))),
+            );
+        }
+        Self(pieces.into())
+    }
+
+    fn find(&self, port: u16) -> Option<u32> {
+        let after = self.0.partition_point(|&(begin, _)| begin <= port);
+        self.0.get(after.checked_sub(1)?)?.1
+    }
 }
 
 impl ServiceTable {
     /// A table over `services`, each known by its position.
     pub fn new(services: &[Service]) -> Self {
         let mut table = Self::default();
+        let mut ranges: HashMap<Prefix, [Vec<(Ports, u32)>; 2]> = HashMap::new();
         for (index, service) in services.iter().enumerate() {
             let number = protocol_number(service.protocol);
             if let (true, Some(port)) = (service.vip.is_host(), service.ports.single()) {
@@ -68,25 +123,21 @@ impl ServiceTable {
                     IpAddr::V6(vip) => table.exact_v6.insert((u128::from(vip), rest), index as u32),
                 };
             }
-            let lengths = if service.vip.is_ipv6() { &mut table.v6 } else { &mut table.v4 };
-            let length = service.vip.length();
-            let at = lengths.iter().position(|(l, _)| *l == length).unwrap_or_else(|| {
-                lengths.push((length, FastMap::default()));
+            let [tcp, udp] = ranges.entry(service.vip).or_default();
+            let list = if service.protocol == Protocol::Tcp { tcp } else { udp };
+            list.push((service.ports, index as u32));
+        }
+        for (prefix, [tcp, udp]) in ranges {
+            let lengths = if prefix.is_ipv6() { &mut table.v6 } else { &mut table.v4 };
+            let at = lengths.iter().position(|(length, _)| *length == prefix.length()).unwrap_or_else(|| {
+                lengths.push((prefix.length(), FastMap::default()));
                 lengths.len() - 1
             });
-            lengths[at].1.entry(service.vip.address()).or_default().push(Range {
-                protocol: number,
-                ports: service.ports,
-                service: index as u32,
-            });
+            let maps = PortMaps { tcp: PortMap::new(&tcp), udp: PortMap::new(&udp) };
+            lengths[at].1.insert(prefix.address(), maps);
         }
         for lengths in [&mut table.v4, &mut table.v6] {
             lengths.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-            for (_, prefixes) in lengths {
-                for ranges in prefixes.values_mut() {
-                    ranges.sort_by_key(|range| range.ports.count());
-                }
-            }
         }
         table
     }
@@ -101,9 +152,7 @@ impl ServiceTable {
         if let Some(&service) = exact {
             return Some(service);
         }
-        self.prefixes(address).find_map(|ranges| {
-            ranges.iter().find(|r| r.protocol == protocol && r.ports.contains(port)).map(|r| r.service)
-        })
+        self.prefixes(address).find_map(|maps| maps.find(protocol, port))
     }
 
     /// Whether some service has `address`.
@@ -111,7 +160,7 @@ impl ServiceTable {
         self.prefixes(address).next().is_some()
     }
 
-    fn prefixes(&self, address: IpAddr) -> impl Iterator<Item = &Vec<Range>> {
+    fn prefixes(&self, address: IpAddr) -> impl Iterator<Item = &PortMaps> {
         let lengths = if address.is_ipv6() { &self.v6 } else { &self.v4 };
         lengths
             .iter()
@@ -189,7 +238,8 @@ mod tests {
             ports: ports.parse().unwrap(),
             mode: Mode::Nat,
             timeouts: Timeouts::default(),
-            source_affinity: false,
+            hash_fields: HashFields::ALL,
+            affinity: None,
             mss: None,
             scheduler: Arc::new(RoundRobin::new(&[])),
         }
@@ -217,7 +267,59 @@ mod tests {
         assert!(!table.is_vip("198.51.100.1".parse().unwrap()));
     }
 
+    #[test]
+    fn every_port_of_a_vip_with_thousands_of_services() {
+        let vip = "192.0.2.10";
+        let mut services = vec![service(vip, "*", Protocol::Tcp)];
+        for n in 0..4000u16 {
+            let first = 1000 + n * 10;
+            services.push(service(vip, &format!("{first}-{}", first + 4), Protocol::Tcp));
+        }
+        let table = ServiceTable::new(&services);
+        for port in 1..=u16::MAX {
+            let (n, rest) = (port.saturating_sub(1000) / 10, port.saturating_sub(1000) % 10);
+            let narrow = port >= 1000 && rest < 5 && n < 4000;
+            let wanted = if narrow { u32::from(n) + 1 } else { 0 };
+            assert_eq!(table.find(6, vip.parse().unwrap(), port), Some(wanted), "{port}");
+        }
+        assert_eq!(table.find(17, vip.parse().unwrap(), 80), None);
+        assert_eq!(table.find(6, vip.parse().unwrap(), 0), None);
+    }
+
     proptest! {
+        /// Both families, nested prefixes and ranges, `*` among them, against a look at every service.
+        #[test]
+        fn any_services_agree_with_a_scan(
+            list in proptest::collection::vec(
+                (any::<bool>(), 0u8..=8, 0u8..8, 0u16..40, 0u16..40, any::<bool>(), any::<bool>()), 0..40,
+            ),
+            lows in proptest::collection::vec((any::<bool>(), 0u8..8, 0u16..50, any::<bool>()), 1..30),
+        ) {
+            let address = |v6: bool, low: u8| -> IpAddr {
+                // Bits that prefixes of up to eight bits tell apart stand at the front.
+                let first = low.reverse_bits();
+                if v6 { IpAddr::from([first, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]) } else { [first, 0, 0, 1].into() }
+            };
+            let services: Vec<Service> = list.iter().map(|&(v6, length, low, first, more, any, tcp)| Service {
+                vip: Prefix::new(address(v6, low), length).unwrap(),
+                ports: if any { Ports::ANY } else { Ports::new(1 + first, 1 + first + more).unwrap() },
+                ..service("192.0.2.0", "1", if tcp { Protocol::Tcp } else { Protocol::Udp })
+            }).collect();
+            let table = ServiceTable::new(&services);
+            for (v6, low, port, tcp) in lows {
+                let (address, protocol) = (address(v6, low), if tcp { 6 } else { 17 });
+                let best = services.iter().enumerate().filter(|(_, s)| {
+                    protocol_number(s.protocol) == protocol && s.vip.contains(address) && s.ports.contains(port)
+                }).map(|(i, s)| (std::cmp::Reverse(s.vip.length()), s.ports.count(), i as u32)).min();
+                let rank = |i: u32| {
+                    let s = &services[i as usize];
+                    (std::cmp::Reverse(s.vip.length()), s.ports.count())
+                };
+                let found = table.find(protocol, address, port).map(rank);
+                prop_assert_eq!(found, best.map(|(length, count, _)| (length, count)));
+            }
+        }
+
         #[test]
         fn agrees_with_a_scan(
             list in proptest::collection::vec((0u32..4, 28u8..=32, 1u16..10, 0u16..6, any::<bool>()), 0..12),

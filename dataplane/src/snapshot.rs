@@ -4,6 +4,7 @@
 //! (schedulers, above all) is shared with the one before.
 
 use crate::conn::Timeouts;
+use crate::locality::Locality;
 use crate::route::{NextHop, PortId, Route, RouteTable};
 use crate::service::{FastMap, FastSet, Service, ServiceTable};
 use crate::tunnel::{self, Encapsulation, TunnelEnd};
@@ -27,6 +28,10 @@ pub struct Snapshot {
     ports: Vec<Port>,
     routes: RouteTable,
     locals: FastMap<IpAddr, PortId>,
+    /// Of `locals` and the VIPs.
+    locality: Locality,
+    /// Addresses of backends on a link, and the port that leads there.
+    neighbors: FastMap<IpAddr, PortId>,
     /// By backend slot.
     local_addresses: Vec<Arc<[IpAddr]>>,
     resetting: Vec<u32>,
@@ -44,6 +49,8 @@ pub struct Backend {
     pub timeouts: Timeouts,
     /// No longer in the configuration. TCP connections go on to their end; datagrams go elsewhere.
     pub removed: bool,
+    /// Takes new connections right now.
+    pub serving: bool,
 }
 
 /// A port as the packet path sees it.
@@ -121,7 +128,22 @@ impl Snapshot {
                 locals.entry(source).or_insert(port);
             }
         }
+        let mut locality = Locality::default();
+        for service in &services {
+            locality.add(service.vip);
+        }
+        for &address in locals.keys() {
+            locality.add_host(address);
+        }
+        let near = |address| on_link.on_link(address).map(|port| (address, port));
+        let neighbors = backends
+            .iter()
+            .flatten()
+            .filter(|one| !one.removed)
+            .filter_map(|one| near(one.address))
+            .collect();
         Self {
+            neighbors,
             generation,
             table: ServiceTable::new(&services),
             services,
@@ -131,6 +153,7 @@ impl Snapshot {
             ports,
             routes,
             locals,
+            locality,
             local_addresses,
             resetting,
         }
@@ -201,6 +224,16 @@ impl Snapshot {
         self.routes.on_link(address)
     }
 
+    /// The address of its own that the balancer has to speak from, where the answers would go past it: `client` is itself a
+    /// backend, on the same link as the backend at `address`.
+    pub fn hairpin(&self, client: IpAddr, address: IpAddr) -> Option<IpAddr> {
+        let port = self.neighbors.get(&client)?;
+        if self.neighbors.get(&address) != Some(port) {
+            return None;
+        }
+        own_towards(&self.routes, &self.ports, address)
+    }
+
     /// Whether the balancer answers for `address` on `port`: an address of that port, or a VIP.
     pub fn answers_for(&self, address: IpAddr, port: PortId) -> bool {
         self.locals.get(&address) == Some(&port) || self.table.is_vip(address)
@@ -213,7 +246,7 @@ impl Snapshot {
 
     /// Whether `address` is one of the balancer's own, on whatever port, or a VIP.
     pub fn is_local(&self, address: IpAddr) -> bool {
-        self.locals.contains_key(&address) || self.table.is_vip(address)
+        self.locality.may_hold(address) && (self.locals.contains_key(&address) || self.table.is_vip(address))
     }
 }
 

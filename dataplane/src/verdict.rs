@@ -17,6 +17,8 @@ pub enum Verdict {
     Deliver,
     /// Keep it until the neighbour's hardware address is known; all else is rewritten.
     Hold(Slot),
+    /// Keep it, untouched, until the first fragment of its datagram has come; the number is the datagram's.
+    Await(u16),
     /// Give it, untouched, to the worker that owns its connection.
     HandOff(u8),
     Drop(DropReason),
@@ -70,8 +72,18 @@ drop_reasons! {
     IpChecksum = "ip_checksum",
     /// The source address cannot be anybody's (multicast, loopback, unspecified).
     IpSource = "ip_source",
-    /// A fragment.
+    /// A fragment of neither TCP nor UDP, or for the balancer itself.
     Fragment = "fragment",
+    /// A fragment that no datagram can have: empty, of odd length, or beyond the longest datagram.
+    FragmentMalformed = "fragment_malformed",
+    /// A first fragment without the whole TCP or UDP header, or another one that begins within it.
+    FragmentTiny = "fragment_tiny",
+    /// A fragment that overlaps with another, or belongs to a datagram of which some did.
+    FragmentOverlap = "fragment_overlap",
+    /// Too many fragments wait for the first one of their datagram.
+    FragmentQueueFull = "fragment_queue_full",
+    /// A fragment whose first one did not come in time, or came too long ago.
+    FragmentTimeout = "fragment_timeout",
     /// The hop limit ran out.
     HopLimit = "hop_limit",
     /// Neither TCP, UDP nor ICMP.

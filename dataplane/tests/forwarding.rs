@@ -184,8 +184,7 @@ fn connections_keep_their_backend_when_others_come_and_go() {
         ctl::config::Scheduler::RoundRobin,
         &candidates,
         dataplane::scheduler::MaglevParameters::default(),
-    )
-    .unwrap();
+    );
     bed.parts.services[0] = changed.services.remove(0);
     bed.publish();
     for _ in 0..3 {

@@ -47,6 +47,12 @@ say() {
   figure "pipeline/$mode/$family/$flows" "$name" "$(middle "$samples")" cycles/packet lower samples="$samples" "$@"
 }
 
+# What the stages of nat cost, as far as a clock between them can tell.
+for flows in 1000 1000000; do
+  case="nat v4 $flows"
+  for stage in parse forward; do say "$case" "stage_$stage" "$(of "$case" ".stages.$stage")"; done
+done
+
 declare -A TARGETS=(['nat v4 1000']=50 ['nat v4 1000000']=95 ['nat v4 10000000']=110)
 for case in "${CASES[@]}"; do
   note='' disturbed=$(of "$case" 'select(.disturbed)' | jq length)

@@ -4,13 +4,14 @@ use crate::quiet::Window;
 use crate::traffic::{self, BACKEND_PORT, BACKENDS, Family, Flows, LAN, Order, SERVICE_PORT, WAN};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
+use dataplane::affinity::Clients;
 use dataplane::counters::WorkerCounters;
 use dataplane::flow::Secret;
 use dataplane::io::BURST;
 use dataplane::packet::Packet;
-use dataplane::pipeline::{Arrival, NO_VERDICTS, Pipeline, Settings, Verdicts};
+use dataplane::pipeline::{Arrival, NO_VERDICTS, Pipeline, Settings, Stage, Verdicts, Watch};
 use dataplane::route::{NextHop, PortId};
-use dataplane::scheduler::{self, Candidate, MaglevParameters};
+use dataplane::scheduler::{self, Candidate, HashFields, MaglevParameters};
 use dataplane::service::Service;
 use dataplane::snapshot::Snapshot;
 use dataplane::steering::Steering;
@@ -76,6 +77,28 @@ struct Cycles {
     discarded: usize,
 }
 
+/// What each stage costs, in cycles a packet: medians over bursts, both directions, the clock's own cost taken off.
+#[derive(Debug, Serialize)]
+struct Stages {
+    parse: f64,
+    forward: f64,
+}
+
+/// When the stages of a burst ended.
+struct Laps {
+    last: Instant,
+    /// Of the parse stage and of the forward stage, in nanoseconds.
+    nanos: [f64; 2],
+}
+
+impl Watch for Laps {
+    fn lap(&mut self, stage: Stage) {
+        let now = Instant::now();
+        self.nanos[stage as usize] = (now - self.last).as_nanos() as f64;
+        self.last = now;
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Report {
     benchmark: &'static str,
@@ -88,6 +111,7 @@ struct Report {
     forward: Cycles,
     reply: Option<Cycles>,
     both: Cycles,
+    stages: Stages,
     /// Whether there was no quiet moment for some of the runs, so that disturbed ones are among them.
     disturbed: bool,
     connections: usize,
@@ -172,6 +196,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         Mode::Nat => (Some(way(&mut bench, Some(LAN))?), way(&mut bench, None)?),
         Mode::Dsr => (None, way(&mut bench, Some(WAN))?),
     };
+    let stages = bench.stages(options, mhz);
     let counters = bench.pipeline.counters();
     bench.pipeline.refresh_levels();
     let report = Report {
@@ -185,6 +210,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         forward,
         reply,
         both,
+        stages,
         disturbed,
         connections: bench.pipeline.connections(),
         displaced_ratio: counters.index_displaced.get() as f64 / counters.index_keys.get().max(1) as f64,
@@ -205,8 +231,7 @@ pub(crate) fn world(setup: Setup) -> anyhow::Result<(Snapshot, Vec<NextHop>)> {
     };
     let candidates: Vec<Candidate> = (0..BACKENDS).map(candidate).collect();
     let scheduler =
-        scheduler::build(ctl::config::Scheduler::Maglev, &candidates, MaglevParameters::default())
-            .context("Maglev is always there")?;
+        scheduler::build(ctl::config::Scheduler::Maglev, &candidates, MaglevParameters::default());
     parts.services.push(Service {
         id: 0,
         protocol: ctl::config::Protocol::Udp,
@@ -217,7 +242,8 @@ pub(crate) fn world(setup: Setup) -> anyhow::Result<(Snapshot, Vec<NextHop>)> {
             Mode::Dsr => ctl::config::Mode::Dsr,
         },
         timeouts: dataplane::conn::Timeouts::default(),
-        source_affinity: false,
+        hash_fields: HashFields::ALL,
+        affinity: None,
         mss: None,
         scheduler,
     });
@@ -246,6 +272,7 @@ impl Bench {
             large_pages: setup.large_pages,
             secret,
             maglev: MaglevParameters::default(),
+            clients: Clients::new(1, setup.flows as usize, secret),
             counters: Arc::new(WorkerCounters::default()),
         })?;
         pipeline.publish(Arc::new(snapshot));
@@ -365,6 +392,32 @@ impl Bench {
         Ok((Cycles { min, median, max, samples, discarded }, disturbed))
     }
 
+    /// What each stage costs.
+    fn stages(&mut self, options: &Options, mhz: f64) -> Stages {
+        let ports = if self.is_dsr() { [WAN, WAN] } else { [WAN, LAN] };
+        let mut flows = Flows::new(options.setup.flows, options.order);
+        let mut samples: [Vec<f64>; 2] = Default::default();
+        let mut clock = Vec::new();
+        while samples[0].len() < 4096 {
+            for at in 0..self.packets.len() {
+                self.fill(at, flows.next(), ports[at / BURST % 2]);
+            }
+            for (burst, packets) in self.packets.chunks_mut(BURST).enumerate() {
+                let arrival = Arrival { port: ports[burst % 2], now: self.now, handed: false };
+                let begun = Instant::now();
+                let mut laps = Laps { last: Instant::now(), nanos: [0.0; 2] };
+                clock.push((laps.last - begun).as_nanos() as f64);
+                self.pipeline.process_watched(arrival, packets, &mut self.verdicts, &mut laps);
+                samples.iter_mut().zip(laps.nanos).for_each(|(samples, nanos)| samples.push(nanos));
+            }
+            self.now += 1;
+        }
+        let clock = median(&mut clock);
+        let [parse, forward] =
+            samples.map(|mut samples| (median(&mut samples) - clock).max(0.0) * mhz / 1000.0 / BURST as f64);
+        Stages { parse, forward }
+    }
+
     /// Packets of one [`Bench::batch`].
     pub(crate) fn batch_len(&self) -> u64 {
         self.packets.len() as u64
@@ -377,6 +430,11 @@ impl Bench {
         }
         self.process(self.packets.len(), ports)
     }
+}
+
+fn median(samples: &mut [f64]) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples.get(samples.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Cycles a second of the time stamp counter, in millions: as given, or as the kernel says.

@@ -133,6 +133,7 @@ pub(crate) fn parts(family: Family) -> Parts {
             service: 0,
             timeouts: dataplane::conn::Timeouts::default(),
             removed: false,
+            serving: true,
         })
     };
     Parts {

@@ -25,7 +25,10 @@ SLUICE_NET_PACKAGES=(
   'ca-certificates|file:/etc/ssl/certs/ca-certificates.crt'
 )
 # Used by scripts/test.sh only.
-SLUICE_TEST_PACKAGES=('shellcheck|shellcheck')
+SLUICE_TEST_PACKAGES=(
+  'shellcheck|shellcheck'
+  'prometheus|promtool'
+)
 
 # Used by the benchmarks under perf/ only.
 SLUICE_PERF_PACKAGES=(
@@ -36,7 +39,7 @@ SLUICE_PERF_PACKAGES=(
   'nftables|nft'
 )
 # What would start for the whole machine if it were installed the usual way: package|service.
-SLUICE_SERVICES=('nginx-light|nginx' 'haproxy|haproxy' 'nftables|nftables')
+SLUICE_SERVICES=('prometheus|prometheus' 'nginx-light|nginx' 'haproxy|haproxy' 'nftables|nftables')
 
 # Administrative tools live in sbin, which a plain user's PATH may lack.
 case ":$PATH:" in *:/usr/sbin:*) ;; *) PATH=$PATH:/usr/sbin:/sbin ;; esac

@@ -2,7 +2,9 @@
 
 use super::stats::PortStats;
 use super::steering::PortSteering;
-use crate::config::{Affinity, InterfaceAddress, Mode, Ports, Prefix, Protocol, Scheduler, Tunnel};
+use crate::config::{
+    Affinity, HashField, InterfaceAddress, Mode, Ports, Prefix, Protocol, Scheduler, Tunnel,
+};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -87,7 +89,13 @@ pub struct Service {
     pub mode: Mode,
     pub tunnel: Tunnel,
     pub scheduler: Scheduler,
+    /// What of a flow the scheduler hashes; empty if it does not, or affinity decides.
+    #[serde(default)]
+    pub hash_fields: Vec<HashField>,
     pub affinity: Affinity,
+    /// How long after its last new connection a client is remembered; `None` without affinity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity_timeout_seconds: Option<f64>,
     pub connections_active: u64,
     pub connections_total: u64,
     pub packets_in: u64,
@@ -212,6 +220,9 @@ pub struct Worker {
     /// Packets sent by way of other workers, for want of a TX queue.
     #[serde(default)]
     pub relayed_packets: u64,
+    /// Times that it slept because there was nothing to do (`poll = "adaptive"`).
+    #[serde(default)]
+    pub sleeps: u64,
     /// Memory of the tables of this worker.
     pub memory_bytes: u64,
 }

@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::output::{Output, Tone, text, toned};
 use super::{Context, backend};
 use crate::api::{AdminState, HealthState, Service, paths};
-use crate::config::Tunnel;
+use crate::config::{Affinity, Tunnel};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -62,7 +62,7 @@ fn render(output: &Output, services: &[Service]) -> String {
             text(service.vip),
             text(format!("{}/{}", service.protocol, service.ports)),
             text(mode),
-            text(service.scheduler),
+            text(scheduler(service)),
             toned(
                 if service.panic { format!("{up} of {all} (all used)") } else { format!("{up} of {all}") },
                 tone,
@@ -73,4 +73,12 @@ fn render(output: &Output, services: &[Service]) -> String {
         ]);
     }
     rows.render()
+}
+
+/// `maglev`, or `least-connections (source-ip)` with affinity.
+fn scheduler(service: &Service) -> String {
+    match service.affinity {
+        Affinity::None => service.scheduler.to_string(),
+        affinity @ Affinity::SourceIp => format!("{} ({affinity})", service.scheduler),
+    }
 }

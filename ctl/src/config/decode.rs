@@ -36,7 +36,11 @@ const SERVICE: &[&str] = &[
     "mss",
     "local_addresses",
     "scheduler",
+    "hash_fields",
     "affinity",
+    "affinity_timeout",
+    "affinity_prefix_v4",
+    "affinity_prefix_v6",
     "slow_start",
     "timeouts",
     "health",
@@ -154,7 +158,11 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
     let mss = reader.maybe(table, "mss");
     let local_addresses = reader.list(table, "local_addresses");
     let scheduler = reader.or(table, "scheduler", Service::default_scheduler());
+    let hash_fields = reader.list(table, "hash_fields");
     let affinity = reader.or(table, "affinity", Service::default_affinity());
+    let affinity_timeout = reader.maybe(table, "affinity_timeout");
+    let affinity_prefix_v4 = reader.maybe(table, "affinity_prefix_v4");
+    let affinity_prefix_v6 = reader.maybe(table, "affinity_prefix_v6");
     let slow_start = reader.maybe(table, "slow_start");
     let timeouts = reader.section(table, "timeouts", TIMEOUTS, timeouts);
     let health = reader.section(table, "health", HEALTH, health);
@@ -176,7 +184,11 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
         mss: mss?,
         local_addresses: local_addresses?.unwrap_or_default(),
         scheduler: scheduler?,
+        hash_fields: hash_fields?.unwrap_or_default(),
         affinity: affinity?,
+        affinity_timeout: affinity_timeout?,
+        affinity_prefix_v4: affinity_prefix_v4?,
+        affinity_prefix_v6: affinity_prefix_v6?,
         slow_start: slow_start?,
         timeouts: timeouts?.unwrap_or_default(),
         health: health?,

@@ -30,6 +30,6 @@ pub use model::{Backend, Config, Health, Port, Route, Runtime, Service, Timeouts
 pub use origin::Origin;
 pub use supported::{Supported, unsupported};
 pub use types::{
-    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports, Prefix,
-    Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, ValueError,
+    Affinity, BackendAddress, HashField, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports,
+    Prefix, Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, ValueError,
 };

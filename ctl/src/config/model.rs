@@ -2,8 +2,8 @@
 
 use super::origin::Origin;
 use super::{
-    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports, Prefix,
-    Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel,
+    Affinity, BackendAddress, HashField, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports,
+    Prefix, Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel,
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -165,8 +165,22 @@ pub struct Service {
     pub local_addresses: Vec<IpAddr>,
     #[serde(default = "Service::default_scheduler")]
     pub scheduler: Scheduler,
+    /// With a scheduler that hashes: what of a flow it looks at. Empty: all of it with `maglev`, the source address with
+    /// `source-hash`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hash_fields: Vec<HashField>,
     #[serde(default = "Service::default_affinity")]
     pub affinity: Affinity,
+    /// With `source-ip`: how long after its last new connection a client still finds the same backend; `None`:
+    /// [`Service::DEFAULT_AFFINITY_TIMEOUT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity_timeout: Option<TimeSpan>,
+    /// With `source-ip`: IPv4 clients that agree in so many bits are one client; `None`: 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity_prefix_v4: Option<u8>,
+    /// Likewise, for IPv6; `None`: 64, the subnet of one client with all its temporary addresses (RFC 8981).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity_prefix_v6: Option<u8>,
     /// How long a backend that begins to serve takes to reach its weight; `None`: it has it at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<TimeSpan>,
@@ -185,6 +199,9 @@ impl Service {
     pub const DEFAULT_GUE_PORT: u16 = 6080;
     /// Most addresses in `tunnel_sources`.
     pub const MAX_TUNNEL_SOURCES: usize = 256;
+    pub const DEFAULT_AFFINITY_TIMEOUT: TimeSpan = TimeSpan::from_secs(600);
+    pub const DEFAULT_AFFINITY_PREFIX_V4: u8 = 32;
+    pub const DEFAULT_AFFINITY_PREFIX_V6: u8 = 64;
 
     pub(crate) const fn default_tunnel() -> Tunnel {
         Tunnel::None
@@ -196,6 +213,23 @@ impl Service {
 
     pub(crate) const fn default_affinity() -> Affinity {
         Affinity::None
+    }
+
+    /// What of a flow the scheduler looks at; nothing with one that does not hash. With affinity it is the client's
+    /// prefix, whatever this says.
+    pub fn hashed(&self) -> &[HashField] {
+        match (self.scheduler, self.hash_fields.as_slice()) {
+            (Scheduler::RoundRobin | Scheduler::LeastConnections, _) => &[],
+            (Scheduler::Maglev, []) => HashField::ALL,
+            (Scheduler::SourceHash, []) => &[HashField::SourceAddress],
+            (_, fields) => fields,
+        }
+    }
+
+    /// With `source-ip`: how long a client is remembered.
+    pub fn affinity_span(&self) -> Option<TimeSpan> {
+        (self.affinity == Affinity::SourceIp)
+            .then(|| self.affinity_timeout.unwrap_or(Self::DEFAULT_AFFINITY_TIMEOUT))
     }
 
     /// The name of a service that was given none. It stays the same as long as clients connect to the

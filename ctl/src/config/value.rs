@@ -1,8 +1,8 @@
 //! Single TOML values to Rust values.
 
 use super::types::{
-    Affinity, BackendAddress, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports, Prefix,
-    Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, ValueError, quote,
+    Affinity, BackendAddress, HashField, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports,
+    Prefix, Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, ValueError, quote,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -105,6 +105,7 @@ macro_rules! texts {
 texts!(
     Affinity,
     BackendAddress,
+    HashField,
     HealthType,
     InterfaceAddress,
     Mode,

@@ -46,6 +46,56 @@ fn unknown_words() {
     );
     wrong_service("scheduler = \"rr\" #!", "service.scheduler", "\"rr\"", "round-robin");
     wrong_service("affinity = \"source\" #!", "service.affinity", "\"source\"", "\"source-ip\"");
+    wrong_service(
+        "scheduler = \"sourcehash\" #!",
+        "service.scheduler",
+        "\"sourcehash\"",
+        "did you mean \"source-hash\"",
+    );
+    wrong_service("hash_feilds = [] #!", "service.hash_feilds", "not known", "did you mean \"hash_fields\"?");
+    wrong_service("hash_fields = [] #!", "service.hash_fields", "all flows are one", "name fields");
+    wrong_service(
+        "hash_fields = [\"source-adress\"] #!",
+        "service.hash_fields",
+        "\"source-adress\"",
+        "did you mean \"source-address\"?",
+    );
+    wrong_service(
+        "hash_fields = [\"source-port\", \"source-port\"] #!",
+        "service.hash_fields",
+        "named twice",
+        "once",
+    );
+    wrong_service(
+        "scheduler = \"round-robin\"\nhash_fields = [\"source-port\"] #!",
+        "service.hash_fields",
+        "no meaning with scheduler = \"round-robin\"",
+        "use scheduler = \"maglev\"",
+    );
+    wrong_service(
+        "affinity = \"source-ip\"\nhash_fields = [\"source-port\"] #!",
+        "service.hash_fields",
+        "no meaning with affinity",
+        "remove one of both",
+    );
+    wrong_service(
+        "affinity_timeout = \"5m\" #!",
+        "service.affinity_timeout",
+        "no meaning with affinity = \"none\"",
+        "use affinity = \"source-ip\"",
+    );
+    wrong_service(
+        "affinity = \"source-ip\"\naffinity_timeout = \"10ms\" #!",
+        "service.affinity_timeout",
+        "10ms is too short",
+        "at least 1s",
+    );
+    wrong_service(
+        "affinity = \"source-ip\"\naffinity_prefix_v4 = 33 #!",
+        "service.affinity_prefix_v4",
+        "33 is no prefix length",
+        "from 1 to 32",
+    );
     wrong_service("tunnel = \"vxlan\" #!", "service.tunnel", "\"vxlan\"", "\"gre\"");
     wrong_runtime(
         "local_ports = \"*\" #!",

@@ -199,14 +199,14 @@ impl<K: FlowKey> Table<K> {
         &mut self.entries[id]
     }
 
-    /// Hashes of a connection's keys, for [`Table::insert`]; their buckets, and the entry that it will take, are on their
-    /// way into the cache from now on.
+    /// Hashes of a connection's keys, for [`Table::insert`], of which that of the first was known; the second's bucket is
+    /// on its way into the cache from now on, as the first's is since it was looked for.
     #[inline]
-    pub fn prepare(&self, keys: &[K; 2]) -> [u64; 2] {
-        let hashes = [self.hash(&keys[0]), self.hash(&keys[1])];
-        self.index.prefetch(hashes[0]);
-        self.index.prefetch(hashes[1]);
-        hashes
+    pub fn prepare(&self, first: u64, keys: &[K; 2]) -> [u64; 2] {
+        debug_assert_eq!(first, self.hash(&keys[0]));
+        let second = self.hash(&keys[1]);
+        self.index.prefetch(second);
+        [first, second]
     }
 
     /// Adds a connection whose forward key is not in the table; it expires `timeout` milliseconds after `now` unless
@@ -382,7 +382,7 @@ mod tests {
     }
 
     fn insert(table: &mut Table<V4Key>, entry: Entry<V4Key>, now: Tick, timeout: u32) -> Result<usize, Full> {
-        let hashes = table.prepare(&entry.keys);
+        let hashes = table.prepare(table.hash(&entry.keys[0]), &entry.keys);
         table.insert(&entry, hashes, now, timeout)
     }
 

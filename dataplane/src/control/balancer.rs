@@ -11,9 +11,10 @@ use super::model::{Admin, Backend, Model};
 use super::neighbors::{Action, Millis, Neighbors};
 use super::overrides::{self, Override};
 use super::publish::Links;
+use super::slots;
 use crate::pipeline::Notice;
 use crate::route::PortId;
-use crate::scheduler::MaglevParameters;
+use crate::scheduler::{Load, MaglevParameters};
 use crate::snapshot::Snapshot;
 use crate::wire::ethernet::Mac;
 use ctl::api::{EventKind, Link};
@@ -26,6 +27,9 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks at drains and at slots to be freed.
 const REVIEW: Millis = 100;
+/// Least time between two looks at the loads of backends, and how many times as long as a look took.
+const BALANCE: Millis = 5;
+const BALANCE_SHARE: Millis = 10;
 /// Least time between two snapshots that nobody asked for.
 const SETTLE: Millis = 50;
 /// Time between two log lines about the same kind of trouble on the network.
@@ -75,6 +79,8 @@ pub struct Balancer {
     /// The model is ahead of the snapshot: a backend went up or down, or has more weight.
     pub(super) changed: bool,
     committed: Millis,
+    /// When schedulers next hear of loads.
+    balance_at: Millis,
     /// Hardware address and largest packet, by port.
     ports: Vec<(Mac, u16)>,
     /// Whether each port's cable was in when last looked at.
@@ -142,6 +148,7 @@ impl Balancer {
             history: History::default(),
             changed: false,
             committed: 0,
+            balance_at: 0,
             ports: links_of,
             cables: Vec::new(),
             reviewed: 0,
@@ -285,6 +292,8 @@ impl Balancer {
         self.events.panics(&model);
         self.model = model;
         self.snapshot = Arc::new(snapshot);
+        // Before workers use a new scheduler it knows the loads.
+        self.balance();
         self.links.publish(&self.snapshot);
         self.changed = false;
         self.committed = self.now();
@@ -349,6 +358,9 @@ impl Balancer {
         self.neighbors.tick(now, &mut actions);
         let lively = spoken || !actions.is_empty();
         self.act(actions);
+        if now >= self.balance_at {
+            self.balance();
+        }
         let checking = self.carry_probes();
         self.hear_clients();
         if now.saturating_sub(self.reviewed) >= REVIEW {
@@ -433,6 +445,20 @@ impl Balancer {
             self.events.record(kind, About::port(&port.name), format!("port {}: {what}", port.name));
         }
         self.cables = now;
+    }
+
+    /// Tells schedulers that want to know the connections that all workers count, a share of the time only.
+    fn balance(&mut self) {
+        let begin = Instant::now();
+        let workers = self.links.counters();
+        let load = |slot: u32| Load {
+            active: slots::active(&workers, slot),
+            total: slots::sum(&workers, slot, |counters| &counters.connections_total),
+        };
+        for service in self.snapshot.services().iter().filter(|service| service.scheduler.follows_load()) {
+            service.scheduler.observe(workers.len() as u8, &load);
+        }
+        self.balance_at = self.now() + BALANCE.max(begin.elapsed().as_millis() as Millis * BALANCE_SHARE);
     }
 
     /// Frees slots of removed backends without connections; what they counted stays with their services.

@@ -2,17 +2,17 @@
 
 use super::locals;
 use super::model::{Model, Service};
+use crate::affinity::Affinity;
 use crate::conn::Timeouts;
 use crate::pipeline::MAX_SERVICES;
 use crate::route::NextHop;
-use crate::scheduler::{self, Candidate, MaglevParameters};
+use crate::scheduler::{self, Candidate, HashFields, MaglevParameters};
 use crate::service;
 use crate::snapshot::{Backend, Parts, Port, Snapshot};
 use crate::tunnel::{self, GueForm};
 use crate::wire::ethernet::Mac;
 use ctl::config::{
-    Affinity, Config, ConfigError, ConfigWarning, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel,
-    unsupported,
+    Config, ConfigError, ConfigWarning, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel, unsupported,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ const SUPPORTED: Supported = Supported {
     protocols: Protocol::ALL,
     modes: Mode::ALL,
     tunnels: Tunnel::ALL,
-    schedulers: &[Scheduler::Maglev, Scheduler::RoundRobin],
-    affinities: Affinity::ALL,
+    schedulers: Scheduler::ALL,
+    affinities: ctl::config::Affinity::ALL,
     health_types: HealthType::ALL,
     ..Supported::ALL
 };
@@ -41,16 +41,6 @@ pub(super) fn warnings(config: &Config) -> Vec<ConfigWarning> {
 /// What `config` asks for that the data plane cannot do, whatever the machine.
 pub(super) fn refusals(config: &Config) -> Vec<ConfigError> {
     let mut errors = unsupported(config, &SUPPORTED);
-    for (index, service) in config.services.iter().enumerate() {
-        if service.affinity == Affinity::SourceIp && service.scheduler != Scheduler::Maglev {
-            let problem = format!(
-                "affinity = \"{}\" with scheduler = \"{}\" is not available in this build",
-                service.affinity, service.scheduler
-            );
-            let path = format!("service[{index}].affinity");
-            errors.push(ConfigError::at(&config.origin, &path, problem, "use scheduler = \"maglev\""));
-        }
-    }
     errors.extend(locals::refusals(config));
     if config.services.len() > MAX_SERVICES {
         let problem = format!("{} services are too many", config.services.len());
@@ -163,6 +153,13 @@ pub(super) fn snapshot(
     for (index, service) in model.services.iter_mut().enumerate() {
         let timeouts = timeouts(service.config.timeouts);
         let tunnel = tunnel(&service.config);
+        let scheduler = schedule(service, parameters);
+        let serving: HashSet<u32> = service
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.weight > 0)
+            .map(|candidate| candidate.slot)
+            .collect();
         for backend in &service.backends {
             model.slots.set_tunnel(backend.slot, tunnel.clone());
             tunnels[backend.slot as usize].clone_from(&tunnel);
@@ -172,6 +169,7 @@ pub(super) fn snapshot(
                 service: index as u32,
                 timeouts,
                 removed: false,
+                serving: serving.contains(&backend.slot),
             });
         }
         services.push(service::Service {
@@ -181,9 +179,10 @@ pub(super) fn snapshot(
             ports: service.config.ports,
             mode: service.config.mode,
             timeouts,
-            source_affinity: service.config.affinity == Affinity::SourceIp,
+            hash_fields: HashFields::new(service.config.hashed()),
+            affinity: affinity(&service.config),
             mss: service.config.mss,
-            scheduler: schedule(service, parameters),
+            scheduler,
         });
     }
     for (slot, owner) in model.slots.retired() {
@@ -194,6 +193,7 @@ pub(super) fn snapshot(
             service: u32::MAX,
             timeouts: Timeouts::default(),
             removed: true,
+            serving: false,
         });
     }
     let ports = config
@@ -239,11 +239,20 @@ fn schedule(service: &mut Service, parameters: MaglevParameters) -> Arc<dyn sche
     if let (Some(scheduler), true) = (&service.scheduler, service.candidates == candidates) {
         return Arc::clone(scheduler);
     }
-    let scheduler = scheduler::build(service.config.scheduler, &candidates, parameters)
-        .unwrap_or_else(|| Arc::new(scheduler::RoundRobin::new(&candidates)));
+    let scheduler = scheduler::build(service.config.scheduler, &candidates, parameters);
     service.candidates = candidates;
     service.scheduler = Some(Arc::clone(&scheduler));
     scheduler
+}
+
+/// The affinity of a service, as workers see it.
+fn affinity(config: &ctl::config::Service) -> Option<Affinity> {
+    let timeout = config.affinity_span()?.as_millis().min(Timeouts::MAX.as_millis() as u64) as u32;
+    Some(Affinity {
+        timeout,
+        prefix_v4: config.affinity_prefix_v4.unwrap_or(ctl::config::Service::DEFAULT_AFFINITY_PREFIX_V4),
+        prefix_v6: config.affinity_prefix_v6.unwrap_or(ctl::config::Service::DEFAULT_AFFINITY_PREFIX_V6),
+    })
 }
 
 /// The configured timeouts, in the milliseconds and states of the connection table.

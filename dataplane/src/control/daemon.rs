@@ -9,6 +9,7 @@ use super::device::{Device, Facts};
 use super::publish::{Link, Links};
 use super::socket::ControlSocket;
 use super::{Control, build, memory, numa, steering};
+use crate::affinity::Clients;
 use crate::counters::WorkerCounters;
 use crate::flow::Secret;
 use crate::io::dpdk::{
@@ -219,6 +220,7 @@ fn start_workers(
     let meshes: Vec<Mesh<Mbuf>> = worker::mesh(count);
     let (mut links, mut threads) = (Vec::new(), Threads::new());
     let (report, outcome) = mpsc::channel();
+    let clients = Clients::new(count as u8, runtime.max_connections as usize, secret);
     let each = queues.into_iter().zip(meshes).zip(&runtime.workers).enumerate();
     for (number, ((queues, mesh), &cpu)) in each {
         let counters = Arc::new(WorkerCounters::default());
@@ -231,6 +233,7 @@ fn start_workers(
             large_pages,
             secret,
             maglev: build::maglev(config),
+            clients: Arc::clone(&clients),
             counters,
         };
         let sends_for: Vec<u8> = dealt.iter().map(|port| port.sends_for[number]).collect();

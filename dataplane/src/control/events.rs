@@ -201,6 +201,11 @@ impl Log {
         }
     }
 
+    /// The number of the newest one.
+    pub(super) fn last(&self) -> u64 {
+        self.inner().last
+    }
+
     /// The right to wait; there is a bounded number of them.
     pub(super) fn reader(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.readers).try_acquire_owned().ok()

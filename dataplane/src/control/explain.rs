@@ -15,7 +15,7 @@ use ctl::api::{
     self as answer, ExplainOutcome, ExplainQuery, ExplainedBackend, ExplainedConnection, ExplainedHop,
     ExplainedPacket, ExplainedService, ExplainedTunnel, ExplainedWorker,
 };
-use ctl::config::{Mode, Scheduler};
+use ctl::config::{Affinity, Mode, Scheduler};
 use std::net::{IpAddr, SocketAddr};
 
 /// What to ask the workers.
@@ -65,8 +65,8 @@ pub(super) fn explanation(
         Fate::Delivered => told.outcome = ExplainOutcome::Delivered,
         Fate::Forged => dropped(&mut told, DropReason::IpSource),
         Fate::Known(connection) => known(balancer, &mut told, said, connection),
-        Fate::New { service, pick, conflict, .. } => {
-            new(balancer, &mut told, said, query, (service, pick, conflict));
+        Fate::New { service, pick, remembered, conflict, .. } => {
+            new(balancer, &mut told, said, query, (service, pick, remembered, conflict));
         }
     }
     Some(told)
@@ -127,7 +127,7 @@ fn new(
     told: &mut answer::Explanation,
     said: &Explanation,
     query: &ExplainQuery,
-    (index, pick, conflict): (u32, Option<u32>, bool),
+    (index, pick, remembered, conflict): (u32, Option<u32>, bool, bool),
 ) {
     let Some(found) = balancer.snapshot.services().get(index as usize) else { return };
     let service = balancer.model.services.iter().find(|service| service.id == found.id);
@@ -139,8 +139,8 @@ fn new(
     let Some(backend) = balancer.snapshot.backend(slot) else { return };
     if let (Some(service), Some((_, backend))) = (service, place(balancer, slot)) {
         told.backend = Some(ExplainedBackend {
-            why: why(service, found.source_affinity),
-            stable: found.scheduler.uses_hash(),
+            why: why(service, remembered),
+            stable: found.scheduler.uses_hash() || remembered,
             ..explained_backend(backend)
         });
     }
@@ -153,7 +153,17 @@ fn new(
     let to = (backend.address, backend.port.unwrap_or(target.1));
     let (from, to) = match found.mode {
         Mode::Dsr => (text(client), text(target)),
-        Mode::Nat => (text(client), text(to)),
+        Mode::Nat => match balancer.snapshot.hairpin(client.0, backend.address) {
+            None => (text(client), text(to)),
+            Some(own) => {
+                told.notes.push(
+                    "the client is itself a backend on that link: it is seen with the port's own address, \
+                     and a port that is chosen when the connection is made"
+                        .into(),
+                );
+                (any_port(own), text(to))
+            }
+        },
         Mode::FullNat => {
             let locals = balancer.snapshot.local_addresses(slot);
             if locals.len() > 1 {
@@ -267,11 +277,21 @@ fn sample(from: End, to: End) -> Option<Vec<u8>> {
 }
 
 /// Why the scheduler picks whom it picks.
-fn why(service: &model::Service, source_affinity: bool) -> String {
-    match service.config.scheduler {
-        Scheduler::Maglev => {
-            let of = if source_affinity { "the client's address" } else { "the flow" };
-            format!("Maglev: the hash of {of} names it, for as long as the same backends take connections")
+fn why(service: &model::Service, remembered: bool) -> String {
+    if remembered {
+        return "affinity: the client has it already, and keeps it for as long as it comes back in time"
+            .into();
+    }
+    let config = &service.config;
+    match config.scheduler {
+        Scheduler::Maglev | Scheduler::SourceHash => {
+            let of = match (config.affinity, config.scheduler) {
+                (Affinity::SourceIp, _) => "the client's prefix",
+                (_, Scheduler::SourceHash) => "the client's address",
+                _ => "the flow",
+            };
+            let name = config.scheduler;
+            format!("{name}: the hash of {of} names it, for as long as the same backends take connections")
         }
         Scheduler::RoundRobin => {
             "round-robin: it is next in this worker's round; every new connection of the service moves \

@@ -1,11 +1,12 @@
 //! Whether the machine has the memory that the configuration needs: asked before anything is taken.
 
+use crate::affinity::Clients;
 use crate::counters::{BackendCounters, MAX_BACKENDS};
 use ctl::config::Runtime;
 use std::fs;
 
-/// Bytes of connection tables for each connection that fits: IPv4 and IPv6 together.
-const PER_CONNECTION: u64 = 100 + 165;
+/// Bytes of tables for each connection that fits: IPv4 and IPv6 together, and clients with affinity.
+const PER_CONNECTION: u64 = 100 + 165 + Clients::bytes_per_connection();
 /// For everything else of the process, and so that large pages are not used up to the last.
 const RESERVE: u64 = 64 << 20;
 
@@ -78,7 +79,7 @@ mod tests {
         assert_eq!(compare(&runtime, 2 << 30), Ok(()));
         let error = compare(&runtime, 1 << 30).unwrap_err();
         assert!(
-            error.contains("514 MiB (2 workers with max_connections = 1000000) and packets 1024 MiB"),
+            error.contains("522 MiB (2 workers with max_connections = 1000000) and packets 1024 MiB"),
             "{error}"
         );
     }

@@ -17,7 +17,7 @@
 //! | [`health`] | checks of backends, through the ports |
 //! | [`events`] | what happened lately |
 //! | [`explain`] | what becomes of a packet, and why |
-//! | [`stats`], [`objects`], [`metrics`] | what the API shows |
+//! | [`stats`], [`objects`], [`metrics`], [`exposition`] | what the API shows |
 //! | [`steering`], [`numa`] | which worker owns what, chosen at start |
 //! | [`api`], [`server`], [`socket`] | HTTP |
 //! | [`daemon`] | start and stop, on DPDK ports |
@@ -32,6 +32,7 @@ pub mod device;
 mod drain;
 mod events;
 mod explain;
+mod exposition;
 mod frames;
 pub mod health;
 pub mod history;

@@ -8,6 +8,7 @@ use super::slots::Owner;
 use super::stats::{self, Reader, Sum};
 use super::steering;
 use ctl::api::{AdminState, Backend, HealthState, Link, Neighbor, Port, PortStats, Service, Status, Worker};
+use ctl::config::{Affinity, TimeSpan};
 
 /// `GET /v1/status`
 pub(super) fn status(balancer: &Balancer) -> Status {
@@ -98,7 +99,12 @@ pub(super) fn service(balancer: &Balancer, reader: &Reader, service: &model::Ser
         mode: service.config.mode,
         tunnel: service.config.tunnel,
         scheduler: service.config.scheduler,
+        hash_fields: match service.config.affinity {
+            Affinity::None => service.config.hashed().to_vec(),
+            Affinity::SourceIp => Vec::new(),
+        },
         affinity: service.config.affinity,
+        affinity_timeout_seconds: service.config.affinity_span().map(TimeSpan::as_secs_f64),
         connections_active: active,
         connections_total: totals.connections_total,
         packets_in: totals.packets_in,
@@ -216,6 +222,7 @@ pub(super) fn workers(balancer: &Balancer) -> Vec<Worker> {
             handoffs: counters.handoffs.get(),
             handoffs_in: counters.handoffs_in.get(),
             relayed_packets: counters.relayed.get(),
+            sleeps: counters.sleeps.get(),
             memory_bytes: counters.table_bytes.get(),
         }
     };

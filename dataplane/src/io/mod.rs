@@ -5,6 +5,7 @@
 
 use crate::packet::Packet;
 use arrayvec::ArrayVec;
+use std::os::fd::OwnedFd;
 
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
@@ -40,6 +41,11 @@ pub trait Queue {
     /// Sends the whole burst, which is empty afterwards; returns how many packets the port took, always the
     /// first ones. What the ring does not take is retried a bounded number of times, then freed.
     fn transmit(&mut self, burst: &mut Burst<Self::Packet>) -> usize;
+
+    /// What becomes readable when packets arrive, so that a worker can sleep until then; `None` if nothing does.
+    fn descriptors(&self) -> Option<&[OwnedFd]> {
+        None
+    }
 
     /// An empty packet to be filled and sent on any port of the worker; `None` if the pool is exhausted.
     fn allocate(&mut self) -> Option<Self::Packet>;

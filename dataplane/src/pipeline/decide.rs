@@ -1,13 +1,16 @@
 //! The first packet of a connection: which service, which worker, which backend.
 
-use super::forward::{address, through, too_big};
+use super::forward::{address, first, too_big};
 use super::parse::Parsed;
 use super::{Context, Shared, forget, full_nat, refuse, tunnel};
-use crate::conn::{Class, Direction, Entry, Full, State, Table};
-use crate::flow::FIRST_PROBE_PORT;
+use crate::affinity::Mark;
+use crate::conn::{Class, Entry, Full, State, Table, Tick};
+use crate::flow::{FIRST_PROBE_PORT, FlowKey};
 use crate::packet::Packet;
 use crate::rewrite::{self, Rewrite};
-use crate::scheduler::Cursor;
+use crate::scheduler::{Cursor, HashFields};
+use crate::service::Service;
+use crate::snapshot::Snapshot;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::protocol;
 use crate::wire::tcp::flag;
@@ -70,14 +73,23 @@ pub(super) fn plan<K: Rewrite>(
     if !arrival.handed && owner != shared.worker {
         return Plan::Settled(Verdict::HandOff(owner));
     }
-    let flow_hash = match (service.scheduler.uses_hash(), service.source_affinity) {
-        (false, _) => 0,
-        (true, false) => parsed.key.stable_hash(shared.maglev.seed),
-        (true, true) => parsed.key.stable_source_hash(shared.maglev.seed),
-    };
-    match propose(table, shared, arrival, index as u32, parsed, flow_hash) {
+    let flow_hash = flow_hash(shared, service, &parsed.key);
+    match propose(table, shared, arrival, index as u32, parsed, flow_hash, true) {
         Ok(proposal) => Plan::Connect(proposal),
         Err(reason) => Plan::Refused(reason),
+    }
+}
+
+/// What the service's scheduler goes by.
+pub(super) fn flow_hash<K: FlowKey>(shared: &Shared, service: &Service, key: &K) -> u64 {
+    match (&service.affinity, service.scheduler.uses_hash()) {
+        (_, false) => 0,
+        (None, true) => service.hash_fields.hash(key, shared.maglev.seed),
+        (Some(affinity), true) => {
+            let client = key.source().0;
+            let client = K::new(0, (affinity.client(client), 0), (client, 0));
+            HashFields::SOURCE_ADDRESS.hash(&client, shared.maglev.seed)
+        }
     }
 }
 
@@ -86,7 +98,28 @@ fn begins(flags: u8) -> bool {
     flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN
 }
 
-/// A connection to the backend that the scheduler picks for `flow_hash`.
+/// The mark of the client in the memory of affinity; `None` for services without.
+fn mark<K: FlowKey>(shared: &Shared, service: &Service, key: &K) -> Option<Mark> {
+    let affinity = service.affinity.as_ref()?;
+    Some(shared.clients.mark(service.id, affinity.client(key.source().0)))
+}
+
+/// The backend that the client had before, if the service has affinity and the backend may take more connections.
+pub(super) fn remembered<K: FlowKey>(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    now: Tick,
+    index: u32,
+    key: &K,
+) -> Option<u32> {
+    let service = &snapshot.services()[index as usize];
+    let timeout = service.affinity?.timeout;
+    let slot = shared.clients.find(mark(shared, service, key)?, now, timeout)?;
+    let backend = snapshot.backend(slot)?;
+    (backend.serving && backend.service == index).then_some(slot)
+}
+
+/// A connection to the backend that the client had before, if `again`, or else that the scheduler picks for `flow_hash`.
 fn propose<K: Rewrite>(
     table: &Table<K>,
     shared: &mut Shared,
@@ -94,6 +127,7 @@ fn propose<K: Rewrite>(
     index: u32,
     parsed: &Parsed<K>,
     flow_hash: u64,
+    again: bool,
 ) -> Result<Proposal<K>, DropReason> {
     let service = &arrival.snapshot.services()[index as usize];
     let key = parsed.key;
@@ -107,9 +141,14 @@ fn propose<K: Rewrite>(
         _ => State::UdpNew,
     };
     let one_way = service.mode == Mode::Dsr;
-    let mut spare = Cursor::default();
-    let cursor = shared.cursors.get_mut(service.id as usize).unwrap_or(&mut spare);
-    let slot = service.scheduler.pick(flow_hash, cursor).ok_or(DropReason::NoBackend)?;
+    let slot =
+        if let (true, Some(slot)) = (again, remembered(shared, arrival.snapshot, arrival.now, index, &key)) {
+            slot
+        } else {
+            let mut spare = Cursor::default();
+            let cursor = shared.cursors.get_mut(service.id as usize).unwrap_or(&mut spare);
+            service.scheduler.pick(flow_hash, cursor).ok_or(DropReason::NoBackend)?
+        };
     let backend = arrival.snapshot.backend(slot).ok_or(DropReason::NoBackend)?;
     let to_backend = shared.neighbor_of_backend(arrival.snapshot, slot, backend.address)?;
     let (client, target) = (key.source(), key.destination());
@@ -118,11 +157,21 @@ fn propose<K: Rewrite>(
     } else {
         let to_client = shared.neighbor_towards(arrival.snapshot, client.0)?;
         let to = (backend.address, backend.port.unwrap_or(target.1));
-        let reply = if service.mode == Mode::FullNat {
-            full_nat::answers(table, shared, arrival.snapshot, slot, key.protocol(), to)
-                .ok_or(DropReason::LocalPortsExhausted)?
+        let hairpin;
+        let local = if service.mode == Mode::FullNat {
+            Some(arrival.snapshot.local_addresses(slot))
         } else {
-            K::new(key.protocol(), to, client)
+            hairpin = arrival.snapshot.hairpin(client.0, backend.address);
+            hairpin.as_ref().map(std::slice::from_ref)
+        };
+        let reply = match local {
+            // The backend knows it by another local end, if at all: this one cannot go on.
+            Some(_) if key.protocol() == protocol::TCP && !begins(parsed.tcp_flags) => {
+                return Err(DropReason::NoConnection);
+            }
+            Some(addresses) => full_nat::answers(table, shared, addresses, key.protocol(), to)
+                .ok_or(DropReason::LocalPortsExhausted)?,
+            None => K::new(key.protocol(), to, client),
         };
         (to_client, reply)
     };
@@ -140,7 +189,11 @@ fn propose<K: Rewrite>(
         one_way,
         tunnelled: one_way && arrival.snapshot.tunnel(slot).is_some(),
     };
-    let hashes = table.prepare(&entry.keys);
+    let hashes = table.prepare(parsed.hash, &entry.keys);
+    // Now, not when it is entered: others of this client may be in the same burst.
+    if let (true, Some(mark)) = (again, mark(shared, service, &key)) {
+        shared.clients.note(shared.worker, mark, slot, arrival.now);
+    }
     Ok(Proposal { entry, hashes, service: index, flow_hash, timeout: service.timeouts.of(state) })
 }
 
@@ -149,13 +202,12 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
     shared: &mut Shared,
     arrival: Context<'_>,
-    proposal: Proposal<K>,
+    proposal: &mut Proposal<K>,
     parsed: &Parsed<K>,
     packet: &mut P,
 ) -> Verdict {
-    let mut proposal = proposal;
     for attempt in 1..=ATTEMPTS {
-        match enter(table, shared, &proposal, arrival.now) {
+        match enter(table, shared, proposal, arrival.now) {
             Ok(id) => {
                 shared.counters.connections_total.add(1);
                 if let Some(counters) = shared.counters.backends.get(proposal.entry.backend as usize) {
@@ -163,10 +215,10 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
                     counters.connections_active.add(1);
                     counters.entries.add(1);
                 }
-                return through(table, shared, arrival, id, Direction::Forward, parsed, packet);
+                return first(table, shared, arrival, id, parsed, packet);
             }
             Err(Full::NoRoom) if proposal.entry.one_way => {
-                return untracked(shared, arrival, &proposal, parsed, packet);
+                return untracked(shared, arrival, proposal, parsed, packet);
             }
             Err(Full::NoRoom) => return Verdict::Drop(DropReason::TableFull),
             Err(Full::ReplyKeyTaken) => {
@@ -174,14 +226,31 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
                 let other = attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let full_nat = arrival.snapshot.services()[proposal.service as usize].mode == Mode::FullNat;
                 let hash = proposal.flow_hash.wrapping_add(if full_nat { 0 } else { other });
-                match propose(table, shared, arrival, proposal.service, parsed, hash) {
-                    Ok(other) => proposal = other,
+                match propose(table, shared, arrival, proposal.service, parsed, hash, full_nat) {
+                    Ok(other) => *proposal = other,
                     Err(reason) => return refuse::packet(shared, arrival, parsed, packet, reason),
                 }
             }
         }
     }
     Verdict::Drop(DropReason::ReplyConflict)
+}
+
+/// A later fragment of a datagram whose first one went on without a connection, as `dsr` allows; or whose connection is gone.
+pub(super) fn unconnected<K: Rewrite, P: Packet>(
+    table: &Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    match plan(table, shared, arrival, parsed) {
+        Plan::Connect(proposal) if proposal.entry.one_way => {
+            untracked(shared, arrival, &proposal, parsed, packet)
+        }
+        Plan::Settled(Verdict::Drop(reason)) | Plan::Refused(reason) => Verdict::Drop(reason),
+        Plan::Connect(_) | Plan::Settled(_) => Verdict::Drop(DropReason::NoConnection),
+    }
 }
 
 /// Forwards a packet for which the table has no room, in a mode that can do without.
@@ -195,7 +264,8 @@ fn untracked<K: Rewrite, P: Packet>(
 ) -> Verdict {
     let service = &arrival.snapshot.services()[proposal.service as usize];
     // The same backend for every packet of the flow, whatever the scheduler remembers.
-    let picked = service.scheduler.pick(proposal.flow_hash, &mut Cursor(parsed.hash as u32));
+    let picked = remembered(shared, arrival.snapshot, arrival.now, proposal.service, &parsed.key)
+        .or_else(|| service.scheduler.pick(proposal.flow_hash, &mut Cursor::at(parsed.hash as u32)));
     let Some((number, backend)) = picked.and_then(|slot| Some((slot, arrival.snapshot.backend(slot)?)))
     else {
         return Verdict::Drop(DropReason::NoBackend);

@@ -1,7 +1,7 @@
 //! What would become of a packet, without one: the look-ups of [`decide`](super::decide) and
 //! [`forward`](super::forward), made by the same functions on the same worker, and changing nothing.
 
-use super::{Pipeline, Shared};
+use super::{Pipeline, Shared, decide};
 use crate::conn::{Class, Direction, State, Table, Tick, Timeouts};
 use crate::flow::{FIRST_PROBE_PORT, FlowKey, V4Key, V6Key};
 use crate::snapshot::Snapshot;
@@ -47,6 +47,8 @@ pub enum Fate {
         /// Slot of the backend that this worker would pick now; `None`: there is none.
         pick: Option<u32>,
         /// The backend has a connection with the same ends already: another one will be tried.
+        /// Affinity named the backend, not the scheduler.
+        remembered: bool,
         conflict: bool,
     },
 }
@@ -90,7 +92,7 @@ fn explain<K: FlowKey>(
     let key = K::new(question.protocol, question.source, question.destination);
     let hash = table.hash(&key);
     let fate = known(table, snapshot, &key, hash, now)
-        .map_or_else(|| first(table, shared, snapshot, &key), Fate::Known);
+        .map_or_else(|| first(table, shared, snapshot, &key, now), Fate::Known);
     Explanation { worker: shared.worker, hash, fate }
 }
 
@@ -129,7 +131,7 @@ fn known<K: FlowKey>(
 }
 
 /// As [`decide::plan`](super::decide): the first packet of a connection, or of none.
-fn first<K: FlowKey>(table: &Table<K>, shared: &Shared, snapshot: &Snapshot, key: &K) -> Fate {
+fn first<K: FlowKey>(table: &Table<K>, shared: &Shared, snapshot: &Snapshot, key: &K, now: Tick) -> Fate {
     let (client, target) = (key.source(), key.destination());
     if target.1 >= FIRST_PROBE_PORT && snapshot.owns(target.0) {
         return Fate::Delivered;
@@ -147,14 +149,11 @@ fn first<K: FlowKey>(table: &Table<K>, shared: &Shared, snapshot: &Snapshot, key
     }
     let service = &snapshot.services()[index];
     let owner = shared.steering.owner_of_request(service.mode, client, target);
-    let flow_hash = match (service.scheduler.uses_hash(), service.source_affinity) {
-        (false, _) => 0,
-        (true, false) => key.stable_hash(shared.maglev.seed),
-        (true, true) => key.stable_source_hash(shared.maglev.seed),
-    };
     // A copy: the worker's own stays where it is.
     let mut cursor = shared.cursors.get(service.id as usize).copied().unwrap_or_default();
-    let pick = service.scheduler.pick(flow_hash, &mut cursor);
+    let remembered = decide::remembered(shared, snapshot, now, index as u32, key);
+    let pick =
+        remembered.or_else(|| service.scheduler.pick(decide::flow_hash(shared, service, key), &mut cursor));
     let backend = pick.and_then(|slot| snapshot.backend(slot));
     let conflict = service.mode == Mode::Nat
         && backend.is_some_and(|backend| {
@@ -163,5 +162,6 @@ fn first<K: FlowKey>(table: &Table<K>, shared: &Shared, snapshot: &Snapshot, key
             let taken = table.find(table.hash(&answer), &answer);
             taken.is_some_and(|handle| table.entry(handle.id()).state.class() != Class::Closing)
         });
-    Fate::New { service: index as u32, owner, pick: backend.and(pick), conflict }
+    let remembered = remembered.is_some();
+    Fate::New { service: index as u32, owner, pick: backend.and(pick), remembered, conflict }
 }

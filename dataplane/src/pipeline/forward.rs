@@ -92,12 +92,12 @@ fn missed<K: Rewrite, P: Packet>(
             None => plans.push((number, decide::plan(table, shared, arrival, one))),
         }
     }
-    for (number, plan) in plans {
-        let one = &parsed[usize::from(number)];
+    for (number, plan) in &mut plans {
+        let one = &parsed[usize::from(*number)];
         let at = usize::from(one.at);
         verdicts[at] = match plan {
-            Plan::Settled(verdict) => verdict,
-            Plan::Refused(reason) => refuse::packet(shared, arrival, one, &mut packets[at], reason),
+            Plan::Settled(verdict) => *verdict,
+            Plan::Refused(reason) => refuse::packet(shared, arrival, one, &mut packets[at], *reason),
             // Two packets of one new flow in a burst: the second belongs to the connection that the first made.
             Plan::Connect(proposal) => match table.find(one.hash, &one.key) {
                 Some(handle) => {
@@ -107,6 +107,20 @@ fn missed<K: Rewrite, P: Packet>(
                 None => decide::connect(table, shared, arrival, proposal, one, &mut packets[at]),
             },
         };
+    }
+}
+
+/// A packet outside of the stages.
+pub(super) fn single<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    match table.find(parsed.hash, &parsed.key) {
+        Some(handle) => known(table, shared, arrival, handle.id(), handle.direction(), parsed, packet),
+        None => afresh(table, shared, arrival, parsed, packet),
     }
 }
 
@@ -121,7 +135,7 @@ fn afresh<K: Rewrite, P: Packet>(
     match decide::plan(table, shared, arrival, parsed) {
         Plan::Settled(verdict) => verdict,
         Plan::Refused(reason) => refuse::packet(shared, arrival, parsed, packet, reason),
-        Plan::Connect(proposal) => decide::connect(table, shared, arrival, proposal, parsed, packet),
+        Plan::Connect(mut proposal) => decide::connect(table, shared, arrival, &mut proposal, parsed, packet),
     }
 }
 
@@ -202,6 +216,24 @@ fn look_again<K: Rewrite, P: Packet>(
     }
 }
 
+/// Sends the packet that made connection `id` through it.
+#[inline(always)]
+pub(super) fn first<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    id: usize,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    let entry = table.entry_mut(id);
+    // The usual kind moves its own connection no further than where it began.
+    if matches!(entry.state, State::UdpNew) && !entry.one_way {
+        return pass(entry, shared, arrival, Direction::Forward, parsed, packet);
+    }
+    through(table, shared, arrival, id, Direction::Forward, parsed, packet)
+}
+
 /// Sends a packet through connection `id`, which is up to date.
 #[inline(always)]
 pub(super) fn through<K: Rewrite, P: Packet>(
@@ -275,7 +307,7 @@ fn stuck<K: Rewrite, P: Packet>(
 
 /// Accounts for a packet of a connection.
 #[inline(always)]
-fn count(counters: &WorkerCounters, backend: u32, direction: Direction, bytes: u32) {
+pub(super) fn count(counters: &WorkerCounters, backend: u32, direction: Direction, bytes: u32) {
     let Some(backend) = counters.backends.get(backend as usize) else { return };
     let (packets, octets) = match direction {
         Direction::Forward => (&backend.packets_in, &backend.bytes_in),

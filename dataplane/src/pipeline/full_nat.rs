@@ -10,7 +10,6 @@
 use super::Shared;
 use crate::conn::Table;
 use crate::flow::{FlowKey, Secret};
-use crate::snapshot::Snapshot;
 use crate::steering::End;
 use std::net::IpAddr;
 
@@ -49,17 +48,16 @@ impl LocalEnds {
     }
 }
 
-/// The key of the answers from `backend`, in `slot`, for a new connection; `None` if no port that was tried is free.
+/// The key of the answers from `backend` to one of the local `addresses`, for a new connection; `None` if no port that was
+/// tried is free.
 #[inline(never)]
 pub(super) fn answers<K: FlowKey>(
     table: &Table<K>,
     shared: &mut Shared,
-    snapshot: &Snapshot,
-    slot: u32,
+    addresses: &[IpAddr],
     protocol: u8,
     backend: End,
 ) -> Option<K> {
-    let addresses = snapshot.local_addresses(slot);
     let (worker, steering, ends) = (shared.worker, &shared.steering, &mut shared.local_ends);
     let each = if addresses.len() > 1 { PROBES_EACH } else { PROBES };
     let first = ends.next_address;

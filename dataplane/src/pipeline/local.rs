@@ -29,8 +29,9 @@ pub(super) fn receive<P: Packet>(
             complain::about(shared, arrival, DropReason::HopLimit, Complaint::HopLimit, packet)
         }
         Other::Bad(reason) => Verdict::Drop(reason),
-        // Those about connections need the tables.
+        // These need the tables.
         Other::IcmpError { .. } => Verdict::Drop(DropReason::IcmpUnrelated),
+        Other::Fragment => Verdict::Drop(DropReason::Fragment),
     }
 }
 

@@ -10,9 +10,11 @@
 //! No I/O, no clock, no allocation, no lock, no system call. Time is an argument.
 
 mod complain;
+mod datagrams;
 mod decide;
 mod explain;
 mod forward;
+mod fragment;
 mod full_nat;
 mod icmp_error;
 mod local;
@@ -24,6 +26,7 @@ mod tunnel;
 
 pub use explain::{Connection, Explanation, Fate, Question};
 
+use crate::affinity::Clients;
 use crate::conn::{Class, Entry, Table, Tick, Timeouts};
 use crate::counters::{MAX_BACKENDS, WorkerCounters};
 use crate::flow::{FlowKey, Secret, V4Key, V6Key};
@@ -37,6 +40,7 @@ use crate::steering::Steering;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::Mac;
 use arrayvec::ArrayVec;
+use datagrams::Datagrams;
 use full_nat::LocalEnds;
 use parse::{MacWord, Other, Sorted, Tables};
 use reset::Resets;
@@ -106,9 +110,12 @@ struct Shared {
     counters: Arc<WorkerCounters>,
     /// Where rounds stand, by service number.
     cursors: Box<[Cursor]>,
+    /// The next hop that was looked for last, its slot and the epoch: clients mostly share a gateway.
+    last_hop: Option<(NextHop, Slot, u32)>,
     /// By backend slot: an epoch, and the neighbour that packets to the backend went to in it.
     backend_hops: Box<[(u32, Slot)]>,
     local_ends: LocalEnds,
+    datagrams: Datagrams,
     notices: ArrayVec<Notice, NOTICES>,
     /// For answers of our own to what cannot be forwarded.
     errors: complain::Budget,
@@ -116,6 +123,31 @@ struct Shared {
     resets: Box<Resets>,
     macs: ArrayVec<MacWord, 256>,
     maglev: MaglevParameters,
+    /// The memory of affinity, of which this worker writes its own part.
+    clients: Arc<Clients>,
+}
+
+/// A part of the work on a burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Headers validated, keys built and hashed, buckets on their way into the cache.
+    Parse,
+    /// Entries found and compared, packets rewritten; connections made.
+    Forward,
+}
+
+/// Hears of the end of each stage of a burst.
+pub trait Watch {
+    fn lap(&mut self, stage: Stage);
+}
+
+/// Nobody looks: costs nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    #[inline(always)]
+    fn lap(&mut self, _: Stage) {}
 }
 
 /// Most services.
@@ -135,17 +167,19 @@ pub struct Settings {
     /// Keys the tables.
     pub secret: Secret,
     pub maglev: MaglevParameters,
+    /// The memory of affinity: the same for all workers.
+    pub clients: Arc<Clients>,
     pub counters: Arc<WorkerCounters>,
 }
 
 impl Pipeline {
     /// A pipeline without services; all its memory is committed.
     pub fn new(settings: Settings) -> std::io::Result<Self> {
-        let Settings { worker, steering, max_connections, large_pages, secret, maglev, counters } = settings;
+        let Settings { worker, steering, max_connections, large_pages, secret, maglev, clients, counters } =
+            settings;
         let v4 = Table::new(max_connections, secret, large_pages)?;
         let v6 = Table::new(max_connections, secret, large_pages)?;
-        // Workers begin their rounds at different places, so that together they are even.
-        let start = if steering.workers() > 1 { u32::from(worker) * 0x5555 } else { 0 };
+        let cursor = Cursor::new(worker, steering.workers());
         let pipeline = Self {
             v4,
             v6,
@@ -157,14 +191,17 @@ impl Pipeline {
                 neighbors: Neighbors::new(secret),
                 start_over: false,
                 counters,
-                cursors: vec![Cursor(start); MAX_SERVICES].into(),
+                cursors: vec![cursor; MAX_SERVICES].into(),
+                last_hop: None,
                 backend_hops: vec![(0, 0); MAX_BACKENDS].into(),
                 local_ends: LocalEnds::new(&secret),
+                datagrams: Datagrams::new(secret),
                 notices: ArrayVec::new(),
                 errors: complain::Budget::new(),
                 resets: Box::new(Resets::new()),
                 macs: ArrayVec::new(),
                 maglev,
+                clients,
             },
         };
         pipeline.refresh_levels();
@@ -184,6 +221,18 @@ impl Pipeline {
 
     /// Decides for every packet of a burst, and rewrites those that go on.
     pub fn process<P: Packet>(&mut self, arrival: Arrival, packets: &mut [P], verdicts: &mut Verdicts) {
+        self.process_watched(arrival, packets, verdicts, &mut Unwatched);
+    }
+
+    /// As [`Pipeline::process`], and `watch` hears of the end of each stage: for benchmarks.
+    #[inline(always)]
+    pub fn process_watched<P: Packet>(
+        &mut self,
+        arrival: Arrival,
+        packets: &mut [P],
+        verdicts: &mut Verdicts,
+        watch: &mut impl Watch,
+    ) {
         if std::mem::take(&mut self.shared.start_over) {
             // Every connection finds its neighbours again, since the epoch is another.
             self.shared.neighbors.make_room();
@@ -199,16 +248,20 @@ impl Pipeline {
         for (at, packet) in packets.iter().enumerate().take(BURST) {
             parse::parse(packet, at, mac, Tables { v4: &self.v4, v6: &self.v6 }, &mut sorted);
         }
+        watch.lap(Stage::Parse);
         forward::burst(&mut self.v4, &mut self.shared, context, &mut sorted.v4, packets, verdicts);
         forward::burst(&mut self.v6, &mut self.shared, context, &mut sorted.v6, packets, verdicts);
+        watch.lap(Stage::Forward);
         for (at, other) in sorted.others {
             let at = usize::from(at);
             let (shared, packet) = (&mut self.shared, &mut packets[at]);
-            verdicts[at] = if let Other::IcmpError { l4, len } = other {
-                let tables = Tables { v4: &self.v4, v6: &self.v6 };
-                icmp_error::receive(tables, shared, context, (l4.into(), len.into()), packet)
-            } else {
-                local::receive(shared, context, other, packet)
+            verdicts[at] = match other {
+                Other::IcmpError { l4, len } => {
+                    let tables = Tables { v4: &self.v4, v6: &self.v6 };
+                    icmp_error::receive(tables, shared, context, (l4.into(), len.into()), packet)
+                }
+                Other::Fragment => fragment::receive(&mut self.v4, &mut self.v6, shared, context, packet),
+                _ => local::receive(shared, context, other, packet),
             };
         }
     }
@@ -265,6 +318,17 @@ impl Pipeline {
     /// Notices for the control thread since the last call.
     pub fn take_notices(&mut self) -> ArrayVec<Notice, NOTICES> {
         std::mem::take(&mut self.shared.notices)
+    }
+
+    /// Whether the first fragments of datagrams have come that others wait for ([`Verdict::Await`]).
+    #[inline(always)]
+    pub fn has_released(&self) -> bool {
+        self.shared.datagrams.has_released()
+    }
+
+    /// The numbers of those datagrams: what waits for them has to be processed once more.
+    pub fn take_released(&mut self) -> ArrayVec<u16, BURST> {
+        self.shared.datagrams.take_released()
     }
 
     /// Adds notices about neighbours that were used, looking at no more than `budget`.
@@ -327,7 +391,14 @@ impl Shared {
     /// The neighbour slot for packets to `destination`.
     fn neighbor_towards(&mut self, snapshot: &Snapshot, destination: IpAddr) -> Result<Slot, DropReason> {
         let hop = snapshot.next_hop(destination).ok_or(DropReason::NoRoute)?;
+        if let Some((last, slot, epoch)) = self.last_hop
+            && epoch == self.epoch
+            && last == hop
+        {
+            return Ok(slot);
+        }
         if let Some(slot) = self.neighbors.slot(hop) {
+            self.last_hop = Some((hop, slot, self.epoch));
             return Ok(slot);
         }
         // Start over, but not in the middle of a burst, whose verdicts may name slots.

@@ -44,6 +44,8 @@ pub(super) enum Other {
         l4: u16,
         len: u16,
     },
+    /// A fragment of a TCP segment or a UDP datagram.
+    Fragment,
     Bad(DropReason),
 }
 
@@ -213,7 +215,9 @@ fn elsewhere<P: Packet>(packet: &P, destination: u64, ethertype: u16) -> Seen {
     match ethertype {
         ethertype::ARP => Seen::Other(Other::Arp),
         ethertype::IPV6 => match v6(packet.data(), packet.frame_len(), 0) {
-            Seen::V6(_) => Seen::bad(DropReason::Multicast),
+            Seen::V6(_) | Seen::Other(Other::Fragment | Other::IcmpError { .. }) => {
+                Seen::bad(DropReason::Multicast)
+            }
             other => other,
         },
         ethertype::IPV4 => Seen::bad(DropReason::Multicast),
@@ -242,7 +246,7 @@ fn v4(frame: &[u8], frame_len: usize, at: usize, checked: RxChecksum) -> Seen {
         return Seen::bad(DropReason::IpSource);
     }
     if ip.is_fragment() {
-        return Seen::bad(fragment(ip.protocol()));
+        return fragment(ip.protocol(), ip.ttl());
     }
     let l4 = L3 + header_len;
     let segment = ip.total_len() - header_len;
@@ -263,12 +267,28 @@ fn v4(frame: &[u8], frame_len: usize, at: usize, checked: RxChecksum) -> Seen {
     Seen::V4(Parsed::new(key, at, tcp_flags, l4 as u16, frame_len))
 }
 
-/// Why a fragment of a packet of that protocol is dropped.
-const fn fragment(number: u8) -> DropReason {
+/// A fragment whose payload is of protocol `number`.
+fn fragment(number: u8, hops: u8) -> Seen {
     match number {
-        protocol::ICMP | protocol::ICMPV6 => DropReason::IcmpFragment,
-        _ => DropReason::Fragment,
+        protocol::ICMP | protocol::ICMPV6 => Seen::bad(DropReason::IcmpFragment),
+        protocol::TCP | protocol::UDP if hops <= 1 => Seen::bad(DropReason::HopLimit),
+        protocol::TCP | protocol::UDP => Seen::Other(Other::Fragment),
+        _ => Seen::bad(DropReason::Fragment),
     }
+}
+
+/// Whether the packet with a fragment header is all of its datagram (RFC 6946): then it is as any other. Not ICMPv6: RFC 6980
+/// has neighbour discovery in fragments ignored.
+fn is_whole(packet: &[u8], upper: ipv6::UpperLayer) -> bool {
+    let word = be16(packet, upper.offset - ipv6::FRAGMENT_LEN + 2);
+    word & !ipv6::FRAGMENT_RESERVED == 0 && upper.protocol != protocol::ICMPV6
+}
+
+/// RFC 4291 section 2.7: a multicast address is nobody's source; section 2.5: nor are :: and ::1 on a link.
+#[inline(always)]
+fn is_nobody(header: &[u8; ipv6::LEN], ip: ipv6::Ipv6<'_>) -> bool {
+    let start = header[ipv6::at::SOURCE];
+    start == 0xff || (start == 0 && (ip.source().is_loopback() || ip.source().is_unspecified()))
 }
 
 #[inline(always)]
@@ -284,7 +304,12 @@ fn v6(frame: &[u8], frame_len: usize, at: usize) -> Seen {
     if number != protocol::TCP && number != protocol::UDP {
         let present = &bytes[..bytes.len().min(total)];
         match ipv6::upper_layer(present, number) {
-            Ok(upper) if upper.fragment => return Seen::bad(fragment(upper.protocol)),
+            Ok(upper) if upper.fragment && !is_whole(present, upper) => {
+                return match bytes.first_chunk() {
+                    Some(header) if is_nobody(header, ip) => Seen::bad(DropReason::IpSource),
+                    _ => fragment(upper.protocol, ip.hop_limit()),
+                };
+            }
             Ok(upper) => (number, offset) = (upper.protocol, upper.offset),
             Err(error) => return Seen::bad(DropReason::of_ip(error)),
         }
@@ -297,11 +322,7 @@ fn v6(frame: &[u8], frame_len: usize, at: usize) -> Seen {
         let error = frame.get(usize::from(l4)).is_some_and(|&kind| len > 0 && icmp::v6::is_error(kind));
         return Seen::Other(if error { Other::IcmpError { l4, len } } else { Other::Icmpv6 { l4, len } });
     }
-    // RFC 4291 section 2.7: a multicast address is nobody's source; section 2.5: nor are :: and ::1 on a link.
-    let source_start = header[ipv6::at::SOURCE];
-    if source_start == 0xff
-        || (source_start == 0 && (ip.source().is_loopback() || ip.source().is_unspecified()))
-    {
+    if is_nobody(header, ip) {
         return Seen::bad(DropReason::IpSource);
     }
     let (ports, tcp_flags) = match transport(frame, l4, segment, number) {

@@ -1,9 +1,12 @@
 //! Weighted round-robin: each backend in turn, heavier ones more often, evenly interleaved.
 
 use super::{Candidate, Cursor, Scheduler};
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 
-/// Most turns in a round; beyond it (coprime weights of several thousands) weights are scaled down to fit.
-const MAX_ROUND: u64 = 65_536;
+/// Most turns in a round; beyond it (coprime weights of several thousands) weights are rounded to fit: a share is off by
+/// less than two connections of a million.
+const MAX_ROUND: u64 = 262_144;
 
 /// A whole round, laid out at build time; workers step through it from different starts.
 #[derive(Debug)]
@@ -16,28 +19,14 @@ impl RoundRobin {
         let usable: Vec<&Candidate> = candidates.iter().filter(|c| c.weight > 0).collect();
         let divisor = usable.iter().fold(0, |d, c| gcd(d, u64::from(c.weight))).max(1);
         let total: u64 = usable.iter().map(|c| u64::from(c.weight) / divisor).sum();
-        let turns: Vec<i64> = usable
+        let turns: Vec<u64> = usable
             .iter()
             .map(|c| {
                 let exact = u64::from(c.weight) / divisor;
-                let scaled = if total <= MAX_ROUND { exact } else { (exact * MAX_ROUND / total).max(1) };
-                scaled.cast_signed()
+                if total <= MAX_ROUND { exact } else { ((exact * MAX_ROUND + total / 2) / total).max(1) }
             })
             .collect();
-        let total: i64 = turns.iter().sum();
-        // Smooth weighted round-robin: everyone earns its weight, the richest goes and pays the total. The first of
-        // equals goes, so that equal weights give the order of the file.
-        let mut credit = vec![0i64; turns.len()];
-        let mut round = Vec::with_capacity(total as usize);
-        for _ in 0..total {
-            for (credit, turn) in credit.iter_mut().zip(&turns) {
-                *credit += turn;
-            }
-            let richest = (0..credit.len()).rev().max_by_key(|&i| credit[i]).unwrap_or(0);
-            credit[richest] -= total;
-            round.push(usable[richest].slot);
-        }
-        Self { round: round.into() }
+        Self { round: interleave(&turns).into_iter().map(|index| usable[index].slot).collect() }
     }
 }
 
@@ -50,10 +39,47 @@ impl Scheduler for RoundRobin {
         if self.round.is_empty() {
             return None;
         }
-        let at = cursor.0 as usize % self.round.len();
-        cursor.0 = (at + 1) as u32;
+        let at = cursor.at as usize % self.round.len();
+        cursor.at = (at + 1) as u32;
         Some(self.round[at])
     }
+}
+
+/// A round in which each has its `turns`, evenly spread: turn `k` of `n` is due in the middle of the `k`th of `n` parts of
+/// the round. Of those due at the same time those with fewer turns go first, so that the many do not come in a burst, then
+/// the first in the file.
+fn interleave(turns: &[u64]) -> Vec<usize> {
+    /// When turn `done` of `turns` is due, in half turns of the round, compared as a fraction.
+    #[derive(PartialEq, Eq)]
+    struct Due {
+        done: u64,
+        turns: u64,
+        index: usize,
+    }
+
+    impl Ord for Due {
+        fn cmp(&self, other: &Self) -> Ordering {
+            let (one, another) = ((2 * self.done + 1) * other.turns, (2 * other.done + 1) * self.turns);
+            one.cmp(&another).then(self.turns.cmp(&other.turns)).then(self.index.cmp(&other.index))
+        }
+    }
+
+    impl PartialOrd for Due {
+        fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    let first = |(index, &turns): (usize, &u64)| Reverse(Due { done: 0, turns, index });
+    let mut due: BinaryHeap<Reverse<Due>> = turns.iter().enumerate().map(first).collect();
+    let mut round = Vec::with_capacity(turns.iter().sum::<u64>() as usize);
+    while let Some(Reverse(Due { done, turns, index })) = due.pop() {
+        round.push(index);
+        if done + 1 < turns {
+            due.push(Reverse(Due { done: done + 1, turns, index }));
+        }
+    }
+    round
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -88,7 +114,8 @@ mod tests {
 
     #[test]
     fn heavy_ones_do_not_come_in_bursts() {
-        assert_eq!(picks(&[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(picks(&[5, 1, 1], 7), [0, 0, 1, 2, 0, 0, 0]);
+        assert_eq!(picks(&[4, 2, 2], 8), [0, 1, 2, 0, 0, 1, 2, 0]);
     }
 
     #[test]
@@ -98,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_cursor_from_a_longer_round_is_taken_up() {
-        let mut cursor = Cursor(1_000_000);
+        let mut cursor = Cursor::at(1_000_000);
         assert!(RoundRobin::new(&candidates(&[1, 1])).pick(0, &mut cursor).is_some());
     }
 

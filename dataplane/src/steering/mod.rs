@@ -25,6 +25,7 @@ pub mod toeplitz;
 pub use ports::LocalPorts;
 
 use crate::flow::Secret;
+use crate::wire::fragment::Fragment;
 use ctl::config::{Mode, Ports, Runtime};
 use std::net::IpAddr;
 use toeplitz::Toeplitz;
@@ -135,6 +136,14 @@ impl Steering {
             Kind::OneEnd(spread) => spread.by_one_end(client),
             Kind::Keyed | Kind::BothEnds(_) => self.keyed_owner(client),
         }
+    }
+
+    /// Who keeps track of the datagram that a fragment belongs to.
+    pub fn home_of_datagram(&self, fragment: &Fragment) -> u8 {
+        let &Fragment { source, destination, identification, .. } = fragment;
+        let hash = self.secret.mix_datagram(source, destination, identification);
+        // The high bits choose places in the worker's table.
+        (((hash & 0xffff_ffff) * u64::from(self.workers)) >> 32) as u8
     }
 
     fn keyed_owner(&self, (address, port): End) -> u8 {

@@ -23,6 +23,8 @@ pub mod at {
 
 /// Don't Fragment.
 pub const DONT_FRAGMENT: u16 = 0x4000;
+/// More Fragments.
+pub const MORE_FRAGMENTS: u16 = 0x2000;
 /// More Fragments, and the 13 bits of the fragment offset.
 pub const MF_OR_OFFSET: u16 = 0x3fff;
 

@@ -8,6 +8,8 @@ pub const LEN: usize = 40;
 
 /// Length of the fragment header (section 4.5).
 pub const FRAGMENT_LEN: usize = 8;
+/// Of the 16 bits with the offset: those that mean nothing.
+pub const FRAGMENT_RESERVED: u16 = 0x0006;
 
 /// Offsets from the start of the header.
 pub mod at {

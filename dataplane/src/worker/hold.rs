@@ -1,24 +1,24 @@
-//! Packets that wait for a next hop's hardware address.
+//! Packets that wait: for a next hop's hardware address, or for the first fragment of their datagram.
 
 use crate::conn::Tick;
-use crate::route::NextHop;
 use std::collections::VecDeque;
 
-/// Most packets that wait, for all next hops together.
+/// Most packets that wait, for all together.
 const CAPACITY: usize = 256;
-/// Most packets that wait for one next hop: enough for the first packets of a burst of new connections to it.
-const PER_HOP: usize = 64;
+/// Most packets that wait for one: enough for the first packets of a burst of new connections to a next hop, and for all
+/// fragments of a datagram.
+const PER_KEY: usize = 64;
 
-struct Held<P> {
-    hop: NextHop,
+struct Held<K, P> {
+    key: K,
     since: Tick,
     packet: P,
 }
 
 /// A bounded queue, oldest first.
-pub(super) struct Hold<P>(VecDeque<Held<P>>);
+pub(super) struct Hold<K, P>(VecDeque<Held<K, P>>);
 
-impl<P> Hold<P> {
+impl<K: PartialEq, P> Hold<K, P> {
     pub(super) fn new() -> Self {
         Self(VecDeque::with_capacity(CAPACITY))
     }
@@ -29,17 +29,17 @@ impl<P> Hold<P> {
 
     /// Keeps a packet; `false`, and the packet is gone, if too many wait already.
     #[must_use]
-    pub(super) fn push(&mut self, hop: NextHop, now: Tick, packet: P) -> bool {
-        if self.0.len() == CAPACITY || self.0.iter().filter(|held| held.hop == hop).count() >= PER_HOP {
+    pub(super) fn push(&mut self, key: K, now: Tick, packet: P) -> bool {
+        if self.0.len() == CAPACITY || self.0.iter().filter(|held| held.key == key).count() >= PER_KEY {
             return false;
         }
-        self.0.push_back(Held { hop, since: now, packet });
+        self.0.push_back(Held { key, since: now, packet });
         true
     }
 
-    /// The packet that has waited longest for `hop`.
-    pub(super) fn take(&mut self, hop: NextHop) -> Option<P> {
-        let at = self.0.iter().position(|held| held.hop == hop)?;
+    /// The packet that has waited longest for `key`.
+    pub(super) fn take(&mut self, key: &K) -> Option<P> {
+        let at = self.0.iter().position(|held| held.key == *key)?;
         self.0.remove(at).map(|held| held.packet)
     }
 
@@ -53,6 +53,7 @@ impl<P> Hold<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::NextHop;
 
     fn hop(n: u8) -> NextHop {
         NextHop { port: 0, address: [10, 0, 0, n].into() }
@@ -61,14 +62,14 @@ mod tests {
     #[test]
     fn keeps_order_and_bounds() {
         let mut hold = Hold::new();
-        for n in 0..PER_HOP {
+        for n in 0..PER_KEY {
             assert!(hold.push(hop(1), 0, n));
         }
         assert!(!hold.push(hop(1), 0, 99));
         assert!(hold.push(hop(2), 5, 1000));
-        assert_eq!(hold.take(hop(1)), Some(0));
-        assert_eq!(hold.take(hop(1)), Some(1));
-        assert_eq!(hold.take(hop(3)), None);
+        assert_eq!(hold.take(&hop(1)), Some(0));
+        assert_eq!(hold.take(&hop(1)), Some(1));
+        assert_eq!(hold.take(&hop(3)), None);
         assert_eq!(hold.pop_older(999, 1000), None);
         assert_eq!(hold.pop_older(1000, 1000), Some(2));
         let total = (3..=255u8).find(|&n| !hold.push(hop(n), 0, 0)).map(|_| hold.len());

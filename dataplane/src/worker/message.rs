@@ -1,5 +1,6 @@
 //! How a worker hears from others: rings with one writer and one reader each.
 
+use super::doze::Bell;
 use super::listing::{Job, Listing};
 use crate::conn::Tick;
 use crate::io::{BURST, Burst};
@@ -62,18 +63,23 @@ pub struct ControlEnd {
     events: rtrb::Consumer<Event>,
     probes: rtrb::Producer<Probe>,
     answers: rtrb::Consumer<Probe>,
+    bell: Bell,
 }
 
 impl ControlEnd {
     /// Sends a command; given back if the worker has not kept up.
     #[allow(clippy::result_large_err, reason = "moved into a ring by value, as large as its largest frame")]
     pub fn send(&mut self, command: Command) -> Result<(), Command> {
-        self.commands.push(command).map_err(|rtrb::PushError::Full(command)| command)
+        self.commands.push(command).map_err(|rtrb::PushError::Full(command)| command)?;
+        self.bell.ring();
+        Ok(())
     }
 
     /// Has a frame of a health check sent; `false`, and it is gone, if the worker has not kept up.
     pub fn send_probe(&mut self, probe: Probe) -> bool {
-        self.probes.push(probe).is_ok()
+        let sent = self.probes.push(probe).is_ok();
+        self.bell.ring();
+        sent
     }
 
     /// The oldest answer to a health check.
@@ -102,6 +108,7 @@ pub struct WorkerEnd {
     /// What found the ring full and must not be lost.
     kept: Option<Event>,
     job: Option<Job>,
+    bell: Bell,
 }
 
 /// A channel between the control thread and one worker.
@@ -110,8 +117,15 @@ pub fn channel() -> (ControlEnd, WorkerEnd) {
     let (events_in, events_out) = rtrb::RingBuffer::new(CONTROL_RING);
     let (probes_in, probes_out) = rtrb::RingBuffer::new(PROBE_RING);
     let (answers_in, answers_out) = rtrb::RingBuffer::new(PROBE_RING);
+    let bell = Bell::new();
     (
-        ControlEnd { commands: commands_in, events: events_out, probes: probes_in, answers: answers_out },
+        ControlEnd {
+            commands: commands_in,
+            events: events_out,
+            probes: probes_in,
+            answers: answers_out,
+            bell: bell.clone(),
+        },
         WorkerEnd {
             commands: commands_out,
             events: events_in,
@@ -119,11 +133,22 @@ pub fn channel() -> (ControlEnd, WorkerEnd) {
             answers: answers_in,
             kept: None,
             job: None,
+            bell,
         },
     )
 }
 
 impl WorkerEnd {
+    /// What the control thread wakes the worker with.
+    pub(super) fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// Whether there is more to do than what the control thread will send.
+    pub(super) fn is_busy(&self) -> bool {
+        self.job.is_some() || self.kept.is_some()
+    }
+
     /// Whether another command may be taken: not while the answer to an earlier one waits for room.
     pub(super) fn can_take(&mut self) -> bool {
         if let Some(event) = self.kept.take() {
@@ -208,6 +233,7 @@ pub struct Mesh<P> {
     /// Which of them have something to deliver.
     waiting: Vec<u8>,
     from: Vec<rtrb::Consumer<Handed<P>>>,
+    bell: Bell,
 }
 
 /// Packets for one other worker: gathered first, so that the ring is touched once a burst.
@@ -215,6 +241,7 @@ pub struct Mesh<P> {
 struct Outbox<P> {
     ring: rtrb::Producer<Handed<P>>,
     gathered: ArrayVec<Handed<P>, BURST>,
+    bell: Bell,
 }
 
 /// Packets that fit into the ring from one worker to another when there are `workers`: all the rings to one worker
@@ -232,14 +259,15 @@ pub const fn handoff_ring(workers: usize) -> usize {
 
 /// Rings between `workers` workers, each with each.
 pub fn mesh<P>(workers: usize) -> Vec<Mesh<P>> {
-    let empty = || Mesh { to: Vec::new(), waiting: Vec::with_capacity(workers), from: Vec::new() };
+    let empty =
+        || Mesh { to: Vec::new(), waiting: Vec::with_capacity(workers), from: Vec::new(), bell: Bell::new() };
     let mut meshes: Vec<Mesh<P>> = (0..workers).map(|_| empty()).collect();
     for from in 0..workers {
         for to in 0..workers {
             let ring = (to != from).then(|| {
                 let (producer, consumer) = rtrb::RingBuffer::new(handoff_ring(workers));
                 meshes[to].from.push(consumer);
-                Outbox { ring: producer, gathered: ArrayVec::new() }
+                Outbox { ring: producer, gathered: ArrayVec::new(), bell: meshes[to].bell.clone() }
             });
             meshes[from].to.push(ring);
         }
@@ -248,6 +276,11 @@ pub fn mesh<P>(workers: usize) -> Vec<Mesh<P>> {
 }
 
 impl<P> Mesh<P> {
+    /// What other workers wake this one with.
+    pub(super) fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
     /// Gathers a packet for another worker; [`Mesh::deliver`] sends it on its way. Returns how many had to be delivered
     /// first and found no room: those, and the packet itself if there is no such worker, are gone.
     #[must_use]
@@ -298,6 +331,7 @@ impl<P> Outbox<P> {
         if let Ok(chunk) = self.ring.write_chunk_uninit(fit) {
             chunk.fill_from_iter(self.gathered.drain(..fit));
         }
+        self.bell.ring();
         self.gathered.drain(..).fold(Lost::default(), |lost, handed| lost.and(handed.errand))
     }
 }

@@ -4,6 +4,7 @@
 //! hears from the control thread through one ring and answers through another; other workers give it packets through
 //! one ring each. All of these have one writer and one reader, and none of them is ever waited for.
 
+mod doze;
 mod hold;
 mod listing;
 mod message;
@@ -16,10 +17,13 @@ use crate::counters::WorkerCounters;
 use crate::io::{Burst, Queue};
 use crate::packet::Packet;
 use crate::pipeline::{Arrival, NO_VERDICTS, Notice, Pipeline, Verdicts};
-use crate::route::PortId;
+use crate::route::{NextHop, PortId};
 use crate::verdict::{DropReason, Verdict};
+use doze::Bell;
 use hold::Hold;
 use message::{Errand, Lost, WorkerEnd};
+use rustix::event::{PollFd, PollFlags};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -37,17 +41,19 @@ pub trait Clock {
 pub enum Idle {
     /// Ask again at once.
     Busy,
-    /// After a while without packets, sleep a little between questions.
+    /// After a while without packets, sleep until some come; a little between questions where nothing tells of them.
     Adaptive,
 }
 
 /// Loops without a packet after which an adaptive worker begins to sleep.
 const IDLE_LOOPS: u32 = 2_000;
-/// How long it sleeps between looks: half of what the first packet may be late.
+/// How long it sleeps between looks where nothing tells of packets: the first may be late by as much.
 const NAP: Duration = Duration::from_micros(40);
 
 /// How long packets wait for a next hop, in milliseconds.
 const HOLD_TIMEOUT: Tick = 1000;
+/// How long fragments wait for the first one of their datagram, in milliseconds.
+const FRAGMENT_TIMEOUT: Tick = 2000;
 /// Deadlines read in one slice of expiry.
 const EXPIRY_SLICE: usize = 1024;
 /// Entries of each table looked at in one slice of the search for connections to be reset.
@@ -76,7 +82,10 @@ pub struct Worker<Q: Queue> {
     outgoing: Vec<Outgoing<Q::Packet>>,
     pipeline: Pipeline,
     counters: Arc<WorkerCounters>,
-    hold: Hold<Q::Packet>,
+    /// Packets that wait for a next hop.
+    hold: Hold<NextHop, Q::Packet>,
+    /// Fragments that wait for the first one of their datagram, with the port that they came by.
+    fragments: Hold<u16, (PortId, Q::Packet)>,
     mesh: Mesh<Q::Packet>,
     control: WorkerEnd,
     received: Burst<Q::Packet>,
@@ -92,6 +101,8 @@ pub struct Worker<Q: Queue> {
     expiry_debt: usize,
     /// Time of the last report of levels and of used neighbours.
     reported: Tick,
+    /// Something woke the worker at once, and was perhaps no packet: it naps before it trusts that again.
+    woken_in_vain: bool,
 }
 
 impl<Q: Queue> std::fmt::Debug for Worker<Q> {
@@ -116,6 +127,7 @@ impl<Q: Queue> Worker<Q> {
             pipeline,
             counters,
             hold: Hold::new(),
+            fragments: Hold::new(),
             mesh,
             control,
             received: Burst::new(),
@@ -126,6 +138,7 @@ impl<Q: Queue> Worker<Q> {
             tidied: 0,
             expiry_debt: 0,
             reported: 0,
+            woken_in_vain: false,
         }
     }
 
@@ -142,28 +155,64 @@ impl<Q: Queue> Worker<Q> {
     /// Works until `stop` is set.
     pub fn run(&mut self, clock: &mut impl Clock, idle: Idle, stop: &AtomicBool) {
         let per_tick = (clock.hertz() / 1000).max(1);
+        self.counters.cycles_per_second.set(clock.hertz());
         let begin = clock.cycles();
         let (mut last, mut tick_end, mut now) = (begin, begin + per_tick, 0);
         let mut quiet = 0u32;
         while !stop.load(Ordering::Relaxed) {
             let packets = self.turn(now);
-            let cycles = clock.cycles();
+            let mut cycles = clock.cycles();
+            if packets > 0 {
+                self.counters.busy_cycles.add(cycles - last);
+                self.counters.loop_packets.count(packets as u64);
+                self.counters.loop_cycles.count(cycles - last);
+                quiet = 0;
+            } else if idle == Idle::Adaptive {
+                quiet = quiet.saturating_add(1);
+                if quiet > IDLE_LOOPS {
+                    self.rest(now);
+                    cycles = clock.cycles();
+                }
+            }
             if cycles >= tick_end {
                 now = ((cycles - begin) / per_tick) as Tick;
                 tick_end = begin + ((cycles - begin) / per_tick + 1) * per_tick;
             }
             self.counters.total_cycles.add(cycles - last);
-            if packets > 0 {
-                self.counters.busy_cycles.add(cycles - last);
-                quiet = 0;
-            } else if idle == Idle::Adaptive {
-                quiet = quiet.saturating_add(1);
-                if quiet > IDLE_LOOPS {
-                    std::thread::sleep(NAP);
-                }
-            }
             last = cycles;
         }
+    }
+
+    /// Sleeps until there is something to do.
+    #[cold]
+    #[inline(never)]
+    fn rest(&mut self, now: Tick) {
+        if self.expiry_debt > 0 || self.control.is_busy() {
+            return;
+        }
+        self.counters.sleeps.add(1);
+        if std::mem::take(&mut self.woken_in_vain) || !self.can_be_woken() {
+            return std::thread::sleep(NAP);
+        }
+        let bells = [self.control.bell(), self.mesh.bell()];
+        bells.iter().for_each(Bell::lie_down);
+        // What came after the last look and before the bells told anybody.
+        if self.turn(now) == 0 {
+            let begun = std::time::Instant::now();
+            let told = self.queues.iter().filter_map(Queue::descriptors).flatten().map(AsFd::as_fd);
+            let rung = bells.iter().filter_map(Bell::descriptor);
+            let mut all = told.chain(rung).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+            doze::sleep(&mut all, doze::SLEEP);
+            self.woken_in_vain = begun.elapsed() < NAP;
+        }
+        bells.iter().for_each(Bell::get_up);
+    }
+
+    /// Whether everything that can bring work tells a sleeper.
+    fn can_be_woken(&self) -> bool {
+        let told = |&port: &PortId| self.queues[usize::from(port)].descriptors().is_some();
+        let rung = |bell: Bell| bell.descriptor().is_some();
+        self.arrivals.iter().all(told) && rung(self.control.bell()) && rung(self.mesh.bell())
     }
 
     /// One loop at time `now`, in milliseconds: every queue once, every ring once, one slice of housekeeping. Returns
@@ -186,6 +235,9 @@ impl<Q: Queue> Worker<Q> {
             }
         }
         packets += self.take_handed(now);
+        if self.pipeline.has_released() {
+            packets += self.resume(now);
+        }
         packets += self.obey();
         self.tidy(now);
         self.flush();
@@ -216,8 +268,9 @@ impl<Q: Queue> Worker<Q> {
                     if !self.hold.push(hop, arrival.now, packet) {
                         self.counters.dropped(DropReason::NeighborQueueFull);
                     }
-                    self.counters.held.set(self.hold.len() as u64);
+                    self.count_held();
                 }
+                Verdict::Await(datagram) => self.keep_fragment(datagram, arrival, packet),
                 Verdict::HandOff(worker) => self.hand_off(worker, arrival.port, packet),
             }
         }
@@ -239,6 +292,38 @@ impl<Q: Queue> Worker<Q> {
         } else {
             self.counters.dropped(DropReason::ProbeQueueFull);
         }
+    }
+
+    /// Keeps a fragment until the first one of its datagram has come.
+    #[cold]
+    #[inline(never)]
+    fn keep_fragment(&mut self, datagram: u16, arrival: Arrival, packet: Q::Packet) {
+        if !self.fragments.push(datagram, arrival.now, (arrival.port, packet)) {
+            self.counters.dropped(DropReason::FragmentQueueFull);
+        }
+        self.count_held();
+    }
+
+    /// Processes fragments whose first ones have come. Returns how many.
+    #[cold]
+    #[inline(never)]
+    fn resume(&mut self, now: Tick) -> usize {
+        let mut packets = 0;
+        for datagram in self.pipeline.take_released() {
+            // Those that have to wait on, under the same number, are not looked at again.
+            for _ in 0..self.fragments.len() {
+                let Some((port, packet)) = self.fragments.take(&datagram) else { break };
+                self.received.push(packet);
+                self.process(Arrival { port, now, handed: true });
+                packets += 1;
+            }
+        }
+        self.count_held();
+        packets
+    }
+
+    fn count_held(&self) {
+        self.counters.held.set((self.hold.len() + self.fragments.len()) as u64);
     }
 
     /// Puts a packet with the others that leave by `port`.
@@ -391,14 +476,14 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Sends what waited for `hop`, now that its hardware address is known.
-    fn release(&mut self, hop: crate::route::NextHop, slot: crate::neighbor::Slot) {
-        while let Some(mut packet) = self.hold.take(hop) {
+    fn release(&mut self, hop: NextHop, slot: crate::neighbor::Slot) {
+        while let Some(mut packet) = self.hold.take(&hop) {
             match self.pipeline.address(slot, packet.data_mut()) {
                 Some(port) => self.send(port, packet, false),
                 None => self.counters.dropped(DropReason::NeighborUnresolved),
             }
         }
-        self.counters.held.set(self.hold.len() as u64);
+        self.count_held();
     }
 
     /// One slice of everything that has to be done now and then.
@@ -425,7 +510,11 @@ impl<Q: Queue> Worker<Q> {
             self.expiry_debt = (self.expiry_debt + len * elapsed / 1000 + 1).min(len);
             while self.hold.pop_older(now, HOLD_TIMEOUT).is_some() {
                 self.counters.dropped(DropReason::NeighborUnresolved);
-                self.counters.held.set(self.hold.len() as u64);
+                self.count_held();
+            }
+            while self.fragments.pop_older(now, FRAGMENT_TIMEOUT).is_some() {
+                self.counters.dropped(DropReason::FragmentTimeout);
+                self.count_held();
             }
             if now.wrapping_sub(self.reported) >= 1000 {
                 self.reported = now;

@@ -8,13 +8,14 @@
 )]
 
 use ctl::config::{Mode, Mss, Protocol, Tunnel};
+use dataplane::affinity::{Affinity, Clients};
 use dataplane::conn::Timeouts;
 use dataplane::counters::WorkerCounters;
 use dataplane::flow::Secret;
 use dataplane::io::memory::{MemoryQueue, Wire};
 use dataplane::pipeline::{Notice, Pipeline, Settings};
 use dataplane::route::NextHop;
-use dataplane::scheduler::{self, Candidate, MaglevParameters};
+use dataplane::scheduler::{self, Candidate, HashFields, MaglevParameters};
 use dataplane::service::Service;
 use dataplane::snapshot::{Backend, Parts, Port, Snapshot};
 use dataplane::steering::{Steering, deal};
@@ -60,6 +61,7 @@ pub struct ServiceSpec {
     pub tunnel: Option<Arc<tunnel::Options>>,
     pub mss: Option<Mss>,
     pub scheduler: ctl::config::Scheduler,
+    pub affinity: Option<Affinity>,
     pub backends: Vec<BackendSpec>,
 }
 
@@ -78,6 +80,7 @@ pub fn spec(vip: &'static str, protocol: Protocol, mode: Mode, backends: &[&'sta
         tunnel: None,
         mss: None,
         scheduler: ctl::config::Scheduler::RoundRobin,
+        affinity: None,
         backends: backends.iter().map(|address| BackendSpec { address, weight: 100 }).collect(),
     }
 }
@@ -145,6 +148,7 @@ pub fn add_service(parts: &mut Parts, spec: &ServiceSpec) {
             service: index,
             timeouts: Timeouts::default(),
             removed: false,
+            serving: backend.weight > 0,
         }));
         let own = if address.is_ipv4() { "10.1.0.1" } else { "2001:db8:1::1" };
         let locals = (spec.mode == Mode::FullNat).then(|| own.parse().unwrap());
@@ -159,9 +163,10 @@ pub fn add_service(parts: &mut Parts, spec: &ServiceSpec) {
         ports: spec.ports.parse().unwrap(),
         mode: spec.mode,
         timeouts: Timeouts::default(),
-        source_affinity: false,
+        hash_fields: HashFields::ALL,
+        affinity: spec.affinity,
         mss: spec.mss,
-        scheduler: scheduler::build(spec.scheduler, &candidates, MaglevParameters::default()).unwrap(),
+        scheduler: scheduler::build(spec.scheduler, &candidates, MaglevParameters::default()),
     });
 }
 
@@ -194,8 +199,9 @@ impl Bed {
             now: 0,
             notices: Vec::new(),
         };
+        let clients = Clients::new(workers, max_connections, secret());
         for (number, mesh) in worker::mesh(workers.into()).into_iter().enumerate() {
-            let counters = Arc::new(WorkerCounters::with_backends(64));
+            let counters = Arc::new(WorkerCounters::with_backends(128));
             let pipeline = Pipeline::new(Settings {
                 worker: number as u8,
                 steering: Arc::clone(steering),
@@ -203,6 +209,7 @@ impl Bed {
                 large_pages: false,
                 secret: secret(),
                 maglev: MaglevParameters::default(),
+                clients: Arc::clone(&clients),
                 counters: Arc::clone(&counters),
             })
             .unwrap();

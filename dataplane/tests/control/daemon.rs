@@ -2,6 +2,7 @@
 //! client of its socket.
 
 use ctl::config::Config;
+use dataplane::affinity::Clients;
 use dataplane::control::balancer::{Attached, Balancer, Start};
 use dataplane::control::device::Unknown;
 use dataplane::control::publish::{Link, Links};
@@ -98,6 +99,7 @@ impl Daemon {
         let config = Config::load(&file).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let mut meshes = worker::mesh(WORKERS);
+        let clients = Clients::new(WORKERS as u8, 1000, Secret::new([7; 48]));
         let (mut workers, mut links, mut wires) = (Vec::new(), Vec::new(), Vec::new());
         for number in (0..WORKERS as u8).rev() {
             let (queue, wire) = MemoryQueue::pair();
@@ -109,6 +111,7 @@ impl Daemon {
                 large_pages: false,
                 secret: Secret::new([7; 48]),
                 maglev: MaglevParameters::default(),
+                clients: Arc::clone(&clients),
                 counters: Arc::clone(&counters),
             })
             .unwrap();

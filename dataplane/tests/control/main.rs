@@ -184,8 +184,7 @@ fn a_wrong_configuration_changes_nothing() {
     let daemon = Daemon::start(&config(""));
     let twin = "\n[[service]]\nname = \"twin\"\nvip = \"192.0.2.10\"\nports = \"80\"\nprotocol = \"tcp\"\nmode = \"nat\"\n\
                 [[service.backend]]\naddress = \"10.1.0.13:80\"\n";
-    let unavailable =
-        config(DNS).replacen("mode = \"nat\"", "mode = \"nat\"\nscheduler = \"least-connections\"", 1);
+    let unavailable = config(DNS).replacen("mode = \"nat\"", "mode = \"nat\"\nscheduler = \"random\"", 1);
     let workers = config("").replacen("workers = [0, 1]", "workers = [0]", 1);
     for text in [config(twin), config("[[service]]"), unavailable, workers, "[".into()] {
         let check = daemon.post("/v1/config/check", "application/toml", &text);

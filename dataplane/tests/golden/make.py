@@ -6,7 +6,7 @@ dropped (then its name ends in .drop.pcap and it holds arriving frames alone). P
 02:00:00:00:00:01 is the balancer's WAN port, 02:00:00:00:00:02 its LAN port. Services and backends are those of
 ../golden.rs.
 """
-from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6ParamProblem,
+from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, IPv6ExtHdrFragment, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6ParamProblem,
                        ICMPv6TimeExceeded, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, Raw, wrpcap)
 
 WAN, LAN = "02:00:00:00:00:01", "02:00:00:00:00:02"
@@ -180,6 +180,56 @@ for v, client, vip, tunnelled, port in ((4, C4, V4, "192.0.2.40", "10.0.0.2"), (
     refused += [Ether(dst=WAN, src=GATEWAY) / big, error(v, tunnelled, client, too_big, big)]
 save("refused", refused)
 
+# --- fragments ----------------------------------------------------------------------------------------------------
+
+def parts(version, packet, size=400):
+    """The fragments of a UDP datagram."""
+    payload = bytes(packet)[20 if version == 4 else 40:]
+    for start in range(0, len(payload), size):
+        piece, more = Raw(payload[start:start + size]), start + size < len(payload)
+        head = packet.copy()
+        head.remove_payload()
+        if version == 4:
+            head.proto, head.frag, head.flags = 17, start // 8, "MF" if more else 0
+            yield head / piece
+        else:
+            head.nh = 44
+            yield head / IPv6ExtHdrFragment(nh=17, offset=start // 8, m=int(more), id=0x12345678) / piece
+
+
+ODD = Raw(bytes(range(256)) * 3 + b"odd")
+for v, client in ((4, C4), (6, C6)):
+    backend = B4 if v == 4 else B6
+    packets = []
+    for vip, local, sport in ((V4 if v == 4 else V6, client, 40000), (F4 if v == 4 else F6, L4 if v == 4 else L6, LOCAL_PORT)):
+        for arrives, leaves, ends in (
+            (ip(v, client, vip, 64) / UDP(sport=40000, dport=53) / ODD, ip(v, local, backend, 63) / UDP(sport=sport, dport=5353) / ODD,
+             (GATEWAY, WAN, LAN, BACKENDS[v])),
+            (ip(v, backend, local, 64) / UDP(sport=5353, dport=sport) / ODD, ip(v, vip, client, 63) / UDP(sport=53, dport=40000) / ODD,
+             (BACKENDS[v], LAN, WAN, GATEWAY)),
+        ):
+            for before, after in zip(parts(v, arrives), parts(v, leaves)):
+                packets += [Ether(src=ends[0], dst=ends[1]) / before, Ether(src=ends[2], dst=ends[3]) / after]
+    vip = D4 if v == 4 else D6
+    arrives, leaves = (ip(v, client, vip, hops) / UDP(sport=40000, dport=80) / ODD for hops in (64, 63))
+    for before, after in zip(parts(v, arrives), parts(v, leaves)):
+        packets += [Ether(src=GATEWAY, dst=WAN) / before, Ether(src=LAN, dst=BACKENDS[v]) / after]
+    save(f"fragments-v{v}", packets)
+
+packets = []
+for number, kind in enumerate(("ipip", "gue1", "gue0", "gre")):
+    for v, client in ((4, C4), (6, C6)):
+        for at, outer_version in enumerate((4, 6)):
+            last = 40 + 2 * number + at
+            vip = f"192.0.2.{last}" if v == 4 else f"2001:db8:a::{last}"
+            protocol, between = layer(kind, outer_version, v)
+            arrives, leaves = (ip(v, client, vip, hops) / UDP(sport=40000, dport=80) / ODD for hops in (64, 63))
+            for before, after in zip(parts(v, arrives), parts(v, leaves)):
+                inside = after if between is None else between / Raw(bytes(after))
+                packets += [Ether(dst=WAN, src=GATEWAY) / before,
+                            Ether(dst=BACKENDS[outer_version], src=LAN) / outer(outer_version, 0, protocol) / inside]
+save("tunnel-fragments", packets)
+
 # --- errors of others about connections ---------------------------------------------------------------------------
 
 INSIDE = {4: ("10.1.0.77", "02:00:00:00:01:4d"), 6: ("2001:db8:1::77", "02:00:00:00:01:77")}  # a router before the backend
@@ -287,7 +337,7 @@ save("echo", [Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, ttl=9, id=1) / IC
               Ether(dst=WAN, src=GATEWAY) / IPv6(src=C6, dst=V6, hlim=9) / ICMPv6EchoRequest(id=5, seq=6, data=b"abcdefg"),
               Ether(dst=GATEWAY, src=WAN) / IPv6(src=V6, dst=C6, hlim=64) / ICMPv6EchoReply(id=5, seq=6, data=b"abcdefg")])
 save("hostile.drop", [
-    Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, flags="MF") / UDP(sport=1, dport=53) / Raw(b"12345678"),
+    Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, flags="MF", frag=2, proto=6) / Raw(b"over TCP's header"[:16]),
     Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, chksum=1) / UDP(sport=1, dport=53),
     Ether(dst=WAN, src=GATEWAY) / IP(src="127.0.0.1", dst=V4) / UDP(sport=1, dport=53),
     Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, len=200) / UDP(sport=1, dport=53),

@@ -9,6 +9,7 @@ use crate::pipeline::{BenchPacket, Setup, frame_len, world};
 use crate::quiet::Window;
 use crate::traffic::{self, Family, Flows, Order, SERVICE_PORT, WAN};
 use anyhow::{Context, bail, ensure};
+use dataplane::affinity::Clients;
 use dataplane::counters::WorkerCounters;
 use dataplane::flow::Secret;
 use dataplane::io::{Burst, Queue};
@@ -207,6 +208,7 @@ impl Fed {
             large_pages: setup.large_pages,
             secret,
             maglev: MaglevParameters::default(),
+            clients: Clients::new(u8::try_from(workers)?, setup.flows as usize, secret),
             counters: Arc::clone(&counters),
         })?;
         let (waiting, free) = (Packets::default(), Packets::default());

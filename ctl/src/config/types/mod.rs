@@ -15,7 +15,7 @@ pub use health::{Payload, StatusSet};
 pub use mss::Mss;
 pub use ports::Ports;
 pub use units::{Size, TimeSpan};
-pub use words::{Affinity, HealthType, Mode, Poll, Protocol, Scheduler, Steering, Tunnel};
+pub use words::{Affinity, HashField, HealthType, Mode, Poll, Protocol, Scheduler, Steering, Tunnel};
 
 /// A value that cannot be read: why, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -110,8 +110,20 @@ words! {
         Maglev = "maglev",
         /// Weighted round-robin, per worker.
         RoundRobin = "round-robin",
-        /// The backend with the fewest connections for its weight.
+        /// The backend with the fewest connections for its weight, those of all workers counted.
         LeastConnections = "least-connections",
+        /// Consistent hashing of the client's address alone, unless `hash_fields` says otherwise.
+        SourceHash = "source-hash",
+    }
+}
+
+words! {
+    /// Parts of a flow that a hashing scheduler looks at.
+    HashField {
+        SourceAddress = "source-address",
+        SourcePort = "source-port",
+        DestinationAddress = "destination-address",
+        DestinationPort = "destination-port",
     }
 }
 
@@ -171,6 +183,7 @@ mod tests {
         round_trip(Mode::ALL);
         round_trip(Tunnel::ALL);
         round_trip(Scheduler::ALL);
+        round_trip(HashField::ALL);
         round_trip(Affinity::ALL);
         round_trip(Poll::ALL);
         round_trip(Steering::ALL);
@@ -183,7 +196,7 @@ mod tests {
         assert_eq!(error.problem, "\"roundrobin\" is not known here");
         assert_eq!(
             error.remedy,
-            "did you mean \"round-robin\"? (it may be \"maglev\", \"round-robin\" or \"least-connections\")"
+            "did you mean \"round-robin\"? (it may be \"maglev\", \"round-robin\", \"least-connections\" or \"source-hash\")"
         );
     }
 

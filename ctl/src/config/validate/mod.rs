@@ -5,6 +5,7 @@ mod network;
 mod overlap;
 mod runtime;
 mod service;
+mod spread;
 mod tunnel;
 mod warnings;
 

@@ -1,6 +1,6 @@
 //! `[[service]]` and what is in it
 
-use super::{bad_name, duplicates, health, not_a_host, on_line};
+use super::{bad_name, duplicates, health, not_a_host, on_line, spread};
 use crate::config::read::Reader;
 use crate::config::{Backend, Config, Mode, Protocol, Service, TimeSpan, Tunnel};
 use std::collections::HashSet;
@@ -24,6 +24,7 @@ pub(super) fn check(reader: &mut Reader, index: usize, service: &Service) {
         reader.error(&format!("{path}.mss"), problem, "remove it");
     }
     check_local_addresses(reader, &path, service);
+    spread::check(reader, &path, service);
     check_times(reader, &path, service);
     if service.backends.len() > MAX_BACKENDS {
         let problem = format!("{} backends are too many for one service", service.backends.len());

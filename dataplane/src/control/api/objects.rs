@@ -2,11 +2,12 @@
 
 use super::answer::{Answer, Refusal, no_service};
 use crate::control::stats::Reader;
-use crate::control::{Control, metrics, objects, stats};
+use crate::control::{Control, exposition, metrics, objects, stats};
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use ctl::api::{Backend, Neighbor, Port, Service, Stats, Status, Worker};
 use serde::Deserialize;
@@ -73,7 +74,15 @@ pub(super) async fn neighbors(State(control): Shared) -> Json<Vec<Neighbor>> {
     Json(objects::neighbors(&control.balancer()))
 }
 
-pub(super) async fn metrics(State(control): Shared) -> Result<impl IntoResponse, Refusal> {
+pub(super) async fn metrics(
+    State(control): Shared,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Refusal> {
     let text = metrics::text(&control.balancer());
-    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    Ok(if exposition::wants_open_metrics(accept) {
+        ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
+    } else {
+        ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], exposition::plain(&text))
+    })
 }

@@ -50,6 +50,11 @@ fn those_that_are_down_are_not_used() {
     assert_eq!((model.services[0].choice(), used(&model)), (Choice::Healthy { tier: 1 }, 2));
     set(&mut model, 1, 0);
     assert_eq!((model.services[0].choice(), used(&model)), (Choice::Nobody, 0));
+    // And back, one tier after the other.
+    set(&mut model, 1, 1);
+    assert_eq!((model.services[0].choice(), used(&model)), (Choice::Healthy { tier: 1 }, 1));
+    set(&mut model, 0, 1);
+    assert_eq!((model.services[0].choice(), used(&model)), (Choice::Healthy { tier: 0 }, 1));
 }
 
 #[test]

@@ -151,6 +151,11 @@ fn fills_all_queues(driver: &str) -> bool {
     driver == "net_af_packet"
 }
 
+/// Whether the port is a packet socket of the kernel's underneath.
+pub(super) fn is_packet_socket(info: &sys::rte_eth_dev_info) -> bool {
+    driver_name(info) == "net_af_packet"
+}
+
 fn driver_name(info: &sys::rte_eth_dev_info) -> String {
     if info.driver_name.is_null() {
         return String::new();

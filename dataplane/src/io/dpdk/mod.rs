@@ -11,6 +11,7 @@
 mod capability;
 mod clock;
 mod configure;
+mod descriptor;
 mod device;
 mod eal;
 mod error;

@@ -2,6 +2,7 @@
 
 use super::capability::{Capabilities, Link};
 use super::configure::{self, PortConfig, Settled};
+use super::descriptor;
 use super::device::Device;
 use super::eal::Eal;
 use super::error::Error;
@@ -11,6 +12,7 @@ use super::queue::QueuePair;
 use core::ffi::CStr;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,6 +32,8 @@ pub struct Port {
 pub(super) struct Shared {
     started: bool,
     fast_free: bool,
+    /// What becomes readable when packets arrive on one of the queues, if anything does.
+    descriptors: Vec<OwnedFd>,
     /// Serialises calls that DPDK does not allow side by side on one port.
     control: Mutex<()>,
     // Dropped in this order: the device gives its buffers back to the pool.
@@ -87,6 +91,7 @@ impl Port {
         let mut shared = Shared {
             started: false,
             fast_free: is_fast_free(&settled),
+            descriptors: Vec::new(),
             control: Mutex::new(()),
             device,
             pool: pool.clone(),
@@ -98,6 +103,9 @@ impl Port {
         let status = unsafe { dpdk_sys::rte_eth_dev_start(shared.port_id()) };
         shared.device.check("starting", status, mark)?;
         shared.started = true;
+        if configure::is_packet_socket(&info) {
+            shared.descriptors = descriptor::packet_sockets(info.if_index);
+        }
 
         let mut notices = std::mem::take(&mut settled.notices);
         configure::set_filters(&shared.device, config, &mut notices);
@@ -226,6 +234,10 @@ impl Shared {
 
     pub(super) fn pool(&self) -> &Mempool {
         &self.pool
+    }
+
+    pub(super) fn descriptors(&self) -> Option<&[OwnedFd]> {
+        (!self.descriptors.is_empty()).then_some(&*self.descriptors)
     }
 
     fn control(&self) -> MutexGuard<'_, ()> {

@@ -4,6 +4,7 @@ use super::mbuf::Mbuf;
 use super::port::Shared;
 use crate::io::{Burst, Queue};
 use core::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Times that a transmit is tried again when the ring is full. A few: the NIC frees descriptors in the time that a try takes,
@@ -93,6 +94,10 @@ impl Queue for QueuePair {
 
     fn transmits(&self) -> bool {
         self.tx.is_some()
+    }
+
+    fn descriptors(&self) -> Option<&[OwnedFd]> {
+        self.port.descriptors()
     }
 
     #[inline]

@@ -1,0 +1,111 @@
+//! How a worker without work sleeps, and who wakes it.
+//!
+//! A worker whose queues all have descriptors that tell of packets (see [`crate::io::Queue::descriptors`]) sleeps until
+//! one of them does, or until a thread that gave it something rings its [`Bell`]. Where a queue has none, it takes short
+//! naps between looks. Giving costs nothing to speak of while the receiver is awake: a fence and a load for each burst.
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::sockopt::socket_error;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
+
+/// Longest sleep: until the next look at what falls due by time.
+pub(super) const SLEEP: Duration = Duration::from_millis(5);
+
+/// Wakes one worker. Held by the worker, and by everyone who gives it something through a ring.
+#[derive(Debug, Clone)]
+pub(super) struct Bell(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Written by the worker alone.
+    asleep: AtomicBool,
+    /// `None` if the kernel gave none: the worker naps then.
+    event: Option<OwnedFd>,
+}
+
+impl Bell {
+    pub(super) fn new() -> Self {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
+        Self(Arc::new(Inner { asleep: AtomicBool::new(false), event }))
+    }
+
+    /// Wakes the worker if it sleeps. Called after what it is woken for was put where it looks.
+    #[inline]
+    pub(super) fn ring(&self) {
+        // With the fence in `lie_down`: either this sees it asleep, or its last look sees what it was given.
+        fence(Ordering::SeqCst);
+        if self.0.asleep.load(Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if let Some(event) = &self.0.event {
+            // It can only fail by being rung already.
+            let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// From now on the worker wants to be woken. It looks once more at everything before it sleeps.
+    pub(super) fn lie_down(&self) {
+        self.0.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The worker is awake.
+    pub(super) fn get_up(&self) {
+        self.0.asleep.store(false, Ordering::Relaxed);
+        if let Some(event) = &self.0.event {
+            let _ = rustix::io::read(event, &mut [0u8; 8]);
+        }
+    }
+
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.event.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// Sleeps until one of `descriptors` is readable, for `longest` at most.
+pub(super) fn sleep(descriptors: &mut Vec<PollFd<'_>>, longest: Duration) {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(longest.subsec_nanos()) };
+    if !matches!(poll(descriptors, Some(&timeout)), Ok(1..)) {
+        return;
+    }
+    for descriptor in descriptors {
+        if descriptor.revents().contains(PollFlags::ERR) {
+            // A socket whose interface went down tells of it until it was asked why.
+            let _ = socket_error(descriptor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn wait(bell: &Bell) -> Duration {
+        let start = Instant::now();
+        let fd = bell.descriptor().expect("an eventfd");
+        sleep(&mut vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)], Duration::from_millis(900));
+        start.elapsed()
+    }
+
+    #[test]
+    fn a_bell_is_heard_by_who_sleeps_and_only_then() {
+        let bell = Bell::new();
+        bell.ring();
+        bell.lie_down();
+        let heard = |bell: &Bell| wait(bell) < Duration::from_millis(900);
+        assert!(!heard(&bell), "rung while awake");
+        bell.ring();
+        assert!(heard(&bell));
+        bell.get_up();
+        bell.lie_down();
+        assert!(!heard(&bell), "rung before it lay down again");
+    }
+}
