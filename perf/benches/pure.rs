@@ -41,7 +41,7 @@ fn hashing(c: &mut Criterion) {
 fn checksums(c: &mut Criterion) {
     let bytes = [0xa5; 1480];
     c.bench_function("checksum/1480 bytes", |b| {
-        b.iter(|| Sum::default().bytes(black_box(&bytes)).checksum())
+        b.iter(|| Sum::default().bytes(black_box(&bytes)).checksum());
     });
     let delta = Delta::replace(&[1, 2, 3, 4], &[5, 6, 7, 8]);
     c.bench_function("checksum/incremental update", |b| {

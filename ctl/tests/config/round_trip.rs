@@ -2,8 +2,8 @@
 //! not compile until it is here.
 
 use ctl::config::{
-    Affinity, Backend, BackendAddress, Config, Health, HealthType, InterfaceAddress, Mode, Mss, Origin,
-    Payload, Poll, Port, Ports, Prefix, Protocol, Route, Runtime, Scheduler, Service, Size, Steering,
+    Affinity, Backend, BackendAddress, Config, HashField, Health, HealthType, InterfaceAddress, Mode, Mss,
+    Origin, Payload, Poll, Port, Ports, Prefix, Protocol, Route, Runtime, Scheduler, Service, Size, Steering,
     TimeSpan, Timeouts, Tunnel,
 };
 use proptest::prelude::*;
@@ -131,6 +131,11 @@ fn service(dice: &mut Dice, number: u16) -> Service {
         tier: dice.below(4) as u8,
     });
     let backends = backends.collect();
+    let scheduler = dice.of(Scheduler::ALL);
+    let affinity = dice.of(Affinity::ALL);
+    let sticky = affinity == Affinity::SourceIp;
+    let hashes = matches!(scheduler, Scheduler::Maglev | Scheduler::SourceHash) && !sticky;
+    let fields = HashField::ALL.iter().copied().filter(|_| hashes && dice.flip()).collect();
     let sources = ["10.9.0.64/28", "2001:db8:9::100/124"].map(|source| source.parse().unwrap());
     Service {
         name: format!("s{number}"),
@@ -150,8 +155,12 @@ fn service(dice: &mut Dice, number: u16) -> Service {
         } else {
             Vec::new()
         },
-        scheduler: dice.of(Scheduler::ALL),
-        affinity: dice.of(Affinity::ALL),
+        scheduler,
+        hash_fields: fields,
+        affinity,
+        affinity_timeout: dice.maybe(|dice| dice.span(1000)).filter(|_| sticky),
+        affinity_prefix_v4: dice.maybe(|dice| 1 + dice.below(32) as u8).filter(|_| sticky),
+        affinity_prefix_v6: dice.maybe(|dice| 1 + dice.below(128) as u8).filter(|_| sticky),
         slow_start: dice.maybe(|dice| dice.span(0)),
         timeouts: Timeouts {
             syn: dice.span(1000),
