@@ -15,7 +15,7 @@ use ctl::api::{
     self as answer, ExplainOutcome, ExplainQuery, ExplainedBackend, ExplainedConnection, ExplainedHop,
     ExplainedPacket, ExplainedService, ExplainedTunnel, ExplainedWorker,
 };
-use ctl::config::{Affinity, Mode, Scheduler};
+use ctl::config::{Affinity, HashField, Mode, Scheduler};
 use std::net::{IpAddr, SocketAddr};
 
 /// What to ask the workers.
@@ -139,8 +139,12 @@ fn new(
     let Some(backend) = balancer.snapshot.backend(slot) else { return };
     if let (Some(service), Some((_, backend))) = (service, place(balancer, slot)) {
         told.backend = Some(ExplainedBackend {
-            why: why(service, remembered),
-            stable: found.scheduler.uses_hash() || remembered,
+            why: if remembered {
+                "source-ip affinity: its client was given it before, and comes back in time".into()
+            } else {
+                why(service)
+            },
+            stable: remembered || found.scheduler.uses_hash(),
             ..explained_backend(backend)
         });
     }
@@ -156,11 +160,10 @@ fn new(
         Mode::Nat => match balancer.snapshot.hairpin(client.0, backend.address) {
             None => (text(client), text(to)),
             Some(own) => {
-                told.notes.push(
-                    "the client is itself a backend on that link: it is seen with the port's own address, \
-                     and a port that is chosen when the connection is made"
-                        .into(),
-                );
+                told.notes.push(format!(
+                    "the client is a backend on the same link, so the backend sees {own}, and a port that is chosen when \
+                     the connection is made"
+                ));
                 (any_port(own), text(to))
             }
         },
@@ -277,21 +280,25 @@ fn sample(from: End, to: End) -> Option<Vec<u8>> {
 }
 
 /// Why the scheduler picks whom it picks.
-fn why(service: &model::Service, remembered: bool) -> String {
-    if remembered {
-        return "affinity: the client has it already, and keeps it for as long as it comes back in time"
-            .into();
-    }
-    let config = &service.config;
-    match config.scheduler {
-        Scheduler::Maglev | Scheduler::SourceHash => {
-            let of = match (config.affinity, config.scheduler) {
-                (Affinity::SourceIp, _) => "the client's prefix",
-                (_, Scheduler::SourceHash) => "the client's address",
-                _ => "the flow",
-            };
-            let name = config.scheduler;
-            format!("{name}: the hash of {of} names it, for as long as the same backends take connections")
+fn why(service: &model::Service) -> String {
+    let hash_of = || match (service.config.affinity, service.config.hashed()) {
+        (Affinity::SourceIp, _) => "the client's address".to_owned(),
+        (Affinity::None, fields) if fields.len() == HashField::ALL.len() => "the flow".to_owned(),
+        (Affinity::None, fields) => {
+            let names: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
+            names.join(", ")
+        }
+    };
+    match service.config.scheduler {
+        Scheduler::Maglev => {
+            let of = hash_of();
+            format!("Maglev: the hash of {of} names it, for as long as the same backends take connections")
+        }
+        Scheduler::SourceHash => {
+            let of = hash_of();
+            format!(
+                "source-hash: the hash of {of} names it, for as long as the same backends take connections"
+            )
         }
         Scheduler::RoundRobin => {
             "round-robin: it is next in this worker's round; every new connection of the service moves \
@@ -299,8 +306,8 @@ fn why(service: &model::Service, remembered: bool) -> String {
                 .into()
         }
         Scheduler::LeastConnections => {
-            "least-connections: it has the fewest for its weight right now; every connection that \
-             begins or ends changes that"
+            "least-connections: it has the fewest for its weight, those of all workers counted; every \
+             connection that begins or ends changes that"
                 .into()
         }
     }

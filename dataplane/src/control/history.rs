@@ -103,10 +103,10 @@ mod tests {
         let mut history = History::default();
         assert!(!history.confirm());
         history.push(past(1));
-        let first = history.begin_trial(Duration::from_secs(60));
+        let first = history.begin_trial(Duration::from_mins(1));
         assert!(history.is_on_trial(first) && history.trial_remaining().is_some());
         assert!(history.confirm() && !history.confirm() && !history.is_on_trial(first));
-        let second = history.begin_trial(Duration::from_secs(60));
+        let second = history.begin_trial(Duration::from_mins(1));
         assert!(!history.is_on_trial(first) && history.is_on_trial(second));
         history.pop();
         assert_eq!(history.trial_remaining(), None);

@@ -46,9 +46,9 @@ pub enum Fate {
         owner: u8,
         /// Slot of the backend that this worker would pick now; `None`: there is none.
         pick: Option<u32>,
-        /// The backend has a connection with the same ends already: another one will be tried.
-        /// Affinity named the backend, not the scheduler.
+        /// The client had it before, and affinity keeps it there.
         remembered: bool,
+        /// The backend has a connection with the same ends already: another one will be tried.
         conflict: bool,
     },
 }
@@ -149,19 +149,27 @@ fn first<K: FlowKey>(table: &Table<K>, shared: &Shared, snapshot: &Snapshot, key
     }
     let service = &snapshot.services()[index];
     let owner = shared.steering.owner_of_request(service.mode, client, target);
+    let flow_hash = decide::flow_hash(shared, service, key);
+    let before = decide::remembered(shared, snapshot, now, index as u32, key);
     // A copy: the worker's own stays where it is.
     let mut cursor = shared.cursors.get(service.id as usize).copied().unwrap_or_default();
-    let remembered = decide::remembered(shared, snapshot, now, index as u32, key);
-    let pick =
-        remembered.or_else(|| service.scheduler.pick(decide::flow_hash(shared, service, key), &mut cursor));
+    let pick = before.or_else(|| service.scheduler.pick(flow_hash, &mut cursor));
     let backend = pick.and_then(|slot| snapshot.backend(slot));
     let conflict = service.mode == Mode::Nat
         && backend.is_some_and(|backend| {
+            if snapshot.hairpin(client.0, backend.address).is_some() {
+                return false;
+            }
             let to = (backend.address, backend.port.unwrap_or(target.1));
             let answer = K::new(key.protocol(), to, client);
             let taken = table.find(table.hash(&answer), &answer);
             taken.is_some_and(|handle| table.entry(handle.id()).state.class() != Class::Closing)
         });
-    let remembered = remembered.is_some();
-    Fate::New { service: index as u32, owner, pick: backend.and(pick), remembered, conflict }
+    Fate::New {
+        service: index as u32,
+        owner,
+        pick: backend.and(pick),
+        remembered: before.is_some(),
+        conflict,
+    }
 }
