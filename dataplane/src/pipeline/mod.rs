@@ -282,6 +282,11 @@ impl Pipeline {
         self.v4.sweep_len().max(self.v6.sweep_len())
     }
 
+    /// Whether connections are being reset, a slice at a time.
+    pub fn is_resetting(&self) -> bool {
+        self.shared.resets.is_busy()
+    }
+
     /// Brings the counters that are levels up to date.
     pub fn refresh_levels(&self) {
         let counters = &self.shared.counters;

@@ -67,6 +67,11 @@ impl Resets {
         }
     }
 
+    /// Whether connections are looked for, or segments wait to be sent.
+    pub(super) fn is_busy(&self) -> bool {
+        self.round < ROUNDS || !self.segments.is_empty()
+    }
+
     /// Whether there is something to look at now. Moves on to the next round when it is time.
     fn is_due(&mut self, now: Tick) -> bool {
         if self.round >= ROUNDS {

@@ -187,7 +187,7 @@ impl<Q: Queue> Worker<Q> {
     #[cold]
     #[inline(never)]
     fn rest(&mut self, now: Tick) {
-        if self.expiry_debt > 0 || self.control.is_busy() {
+        if self.expiry_debt > 0 || self.control.is_busy() || self.pipeline.is_resetting() {
             return;
         }
         self.counters.sleeps.add(1);
