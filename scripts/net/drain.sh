@@ -32,6 +32,8 @@ idle_serve() {
 idle_call() {
   local b
   for b in "${BACKENDS[@]}"; do : >"$RUN_DIR/idle.$b"; done
+  # The word of an earlier one must not be taken for this one's.
+  rm -f "$RUN_DIR/log/idle-client.log"
   daemon_start idle-client ip netns exec "$(ns client)" python3 "$NET_DIR/idle.py" call "$1" "$2" 30 "$RUN_DIR/idle.client"
   IDLE_PID=$DAEMON_PID
   wait_until 30 grep -q ready "$RUN_DIR/log/idle-client.log" || { cat "$RUN_DIR/log/idle-client.log"; return 1; }

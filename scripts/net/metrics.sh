@@ -11,7 +11,7 @@ DASHBOARD=$SLUICE_ROOT/ctl/grafana/sluice.json
 conf() {
   conf_all two-arm |
     sed -e "s|^\[runtime\]|&\nmetrics = \"$METRICS\"|" \
-      -e '0,/^\[\[service.backend/s//[service.health]\ntype = "http"\ninterval = "500ms"\n&/'
+      -e '0,/^\[\[service.backend/s//[service.health]\ntype = "http"\ninterval = "500ms"\ntimeout = "400ms"\n&/'
 }
 
 scrape() { in_ns lb curl -sS --fail "$@" "http://$METRICS/metrics"; }
