@@ -8,6 +8,7 @@ use ctl::config::{Mode, Protocol, Scheduler};
 use dataplane::affinity::Affinity;
 use dataplane::scheduler::{self, Candidate, Load, MaglevParameters};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 const VIP4: &str = "192.0.2.10:80";
 const VIP6: &str = "[2001:db8:ffff::10]:80";
@@ -171,9 +172,9 @@ fn affinity_ends_with_the_backend_and_follows_to_another() {
 #[test]
 fn removing_one_of_a_hundred_moves_nothing_established_and_little_that_is_new() {
     const FLOWS: u16 = 4000;
-    let names: Vec<String> = (1..=100).map(|n| format!("10.1.0.{}:8080", n + 100)).collect();
-    let list: Vec<&'static str> =
-        names.iter().map(|name| &*Box::leak(name.clone().into_boxed_str())).collect();
+    static NAMES: LazyLock<Vec<String>> =
+        LazyLock::new(|| (1..=100).map(|n| format!("10.1.0.{}:8080", n + 100)).collect());
+    let list: Vec<&'static str> = NAMES.iter().map(String::as_str).collect();
     for kind in [Scheduler::Maglev, Scheduler::SourceHash] {
         let service = ServiceSpec { scheduler: kind, ..spec("192.0.2.10", Protocol::Tcp, Mode::Nat, &list) };
         let mut bed = Bed::new(1, 1 << 14, two_arm(&[service]));

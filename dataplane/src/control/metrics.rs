@@ -196,8 +196,9 @@ fn link_metrics(page: &mut Page, balancer: &Balancer) {
     let up =
         all.iter().map(|(port, facts)| (label(&port.name), f64::from(u8::from(facts.link != Link::Down))));
     page.gauge("port_up", "1: the link is not known to be down", up);
-    let speed =
-        all.iter().filter_map(|(port, facts)| Some((label(&port.name), f64::from(facts.link_mbps?) * 1e6 / 8.0)));
+    let speed = all
+        .iter()
+        .filter_map(|(port, facts)| Some((label(&port.name), f64::from(facts.link_mbps?) * 1e6 / 8.0)));
     page.gauge("port_speed_bytes_per_second", "Speed of the link", speed);
 }
 
