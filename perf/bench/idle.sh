@@ -16,6 +16,8 @@ COUNT=$(full_or_quick 300 50)
 
 # Everything but the worker stays on the first CPU.
 taskset -cp "$CONTROL_CPU" $$ >/dev/null
+# The two CPUs stay those that were found before.
+conf_cpus() { :; }
 topology_up two-arm
 for b in "${BACKENDS[@]}"; do
   daemon_start "echo-$b" ip netns exec "$(ns "$b")" python3 "$SLUICE_ROOT/scripts/net/udp_echo.py" "$b" 5300 0.0.0.0

@@ -23,6 +23,8 @@ OUT=$RUN_DIR/tcp.jsonl
 : >"$OUT"
 
 taskset -cp "$CONTROL_CPU" $$ >/dev/null
+# The two CPUs stay those that were found before.
+conf_cpus() { :; }
 topology_up two-arm
 nginx_start b1
 # The wire joins both sides into one link: one more address there for each end.
@@ -160,7 +162,8 @@ for kind in keep-alive per-request; do
     goal=() goal99=()
     [[ $who != sluice ]] || goal=("target=$target") goal99=(target=1.2)
     figure "tcp/$kind" "${who}_throughput_over_wire" "$(divide "$mine" "$wire")" ratio higher "${goal[@]}" \
-      reference='testpmd io, requests/s' reference_value="$wire" samples="$samples" note="$failed requests failed"
+      reference='testpmd io, requests/s' reference_value="$wire" note="$failed requests failed" \
+      extra="{\"requests_per_s\":$samples}"
     figure "tcp/$kind" "${who}_p99_over_wire" "$(divide "$mine_p99" "$wire_p99")" ratio lower "${goal99[@]}" \
       reference='testpmd io, p99 in us' reference_value="$wire_p99"
   done
