@@ -38,8 +38,10 @@ count() {
         (($packets + 511) / 512 | floor) * 512) packets"'
   callgrind_annotate --auto=no --threshold=100 "$OUT" 2>/dev/null |
     sed -n 's/^ *\([0-9,]*\) *([^)]*)  *\([^: ]*\):\(.*\)$/\1 \2 \3/p' |
-    awk '{ gsub(",", "", $1); file = $2; sub(/.*\/dataplane\/src\//, "", file); sub(/.*\/library\/.*/, "inlined from the standard library", file); sub(/.*\/registry\/.*/, "inlined from arrayvec", file)
-           if ($0 ~ /dataplane::pipeline|dataplane::conn|dataplane::rewrite/) sum[file] += $1 }
+    awk '{ gsub(",", "", $1); file = $2; ours = sub(/^(.*\/)?dataplane\/src\//, "", file); sub(/.*\/library\/.*/, "inlined from the standard library", file); sub(/.*\/registry\/.*/, "inlined from arrayvec", file)
+           if ($0 ~ /sluice_perf::traffic|Bench::fill|Bench::batch/) next
+           # What is inlined into the loop of the benchmark itself counts too; the frames that it writes do not.
+           if (ours || $0 ~ /dataplane::|Bench::process/) sum[file] += $1 }
          END { for (file in sum) print sum[file], file }'
 }
 
