@@ -140,8 +140,8 @@ pub fn channel() -> (ControlEnd, WorkerEnd) {
 
 impl WorkerEnd {
     /// What the control thread wakes the worker with.
-    pub(super) fn bell(&self) -> Bell {
-        self.bell.clone()
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// Whether there is more to do than what the control thread will send.
@@ -277,8 +277,8 @@ pub fn mesh<P>(workers: usize) -> Vec<Mesh<P>> {
 
 impl<P> Mesh<P> {
     /// What other workers wake this one with.
-    pub(super) fn bell(&self) -> Bell {
-        self.bell.clone()
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// Gathers a packet for another worker; [`Mesh::deliver`] sends it on its way. Returns how many had to be delivered

@@ -194,7 +194,7 @@ impl<Q: Queue> Worker<Q> {
         if std::mem::take(&mut self.woken_in_vain) || !self.can_be_woken() {
             return std::thread::sleep(NAP);
         }
-        let bells = [self.control.bell(), self.mesh.bell()];
+        let bells = [self.control.bell().clone(), self.mesh.bell().clone()];
         bells.iter().for_each(Bell::lie_down);
         // What came after the last look and before the bells told anybody.
         if self.turn(now) == 0 {
@@ -211,7 +211,7 @@ impl<Q: Queue> Worker<Q> {
     /// Whether everything that can bring work tells a sleeper.
     fn can_be_woken(&self) -> bool {
         let told = |&port: &PortId| self.queues[usize::from(port)].descriptors().is_some();
-        let rung = |bell: Bell| bell.descriptor().is_some();
+        let rung = |bell: &Bell| bell.descriptor().is_some();
         self.arrivals.iter().all(told) && rung(self.control.bell()) && rung(self.mesh.bell())
     }
 
