@@ -447,6 +447,12 @@ impl Balancer {
         self.cables = now;
     }
 
+    /// How long the workers need not be looked after if none of them says anything.
+    pub fn leisure(&self) -> Duration {
+        let follows_load = || self.snapshot.services().iter().any(|service| service.scheduler.follows_load());
+        Duration::from_millis(if self.changed || follows_load() { BALANCE } else { REVIEW / 2 })
+    }
+
     /// Tells schedulers that want to know the connections that all workers count, a share of the time only.
     fn balance(&mut self) {
         let begin = Instant::now();

@@ -21,7 +21,7 @@ use crate::pipeline::{Pipeline, Settings};
 use crate::steering::Steering;
 use crate::steering::deal::{self, Dealt};
 use crate::wire::ethernet::Mac;
-use crate::worker::{self, Idle, Mesh, Worker};
+use crate::worker::{self, Bell, Idle, Mesh, Worker};
 use ctl::api::{self, Offload, PortQueues, PortStats, PortSteering, Rss, RssKey};
 use ctl::config::{Config, ConfigError, Machine, Poll};
 use std::net::SocketAddr;
@@ -218,13 +218,14 @@ fn start_workers(
         }
     }
     let meshes: Vec<Mesh<Mbuf>> = worker::mesh(count);
+    let bell = Bell::new();
     let (mut links, mut threads) = (Vec::new(), Threads::new());
     let (report, outcome) = mpsc::channel();
     let clients = Clients::new(count as u8, runtime.max_connections as usize, secret);
     let each = queues.into_iter().zip(meshes).zip(&runtime.workers).enumerate();
     for (number, ((queues, mesh), &cpu)) in each {
         let counters = Arc::new(WorkerCounters::default());
-        let (control_end, worker_end) = worker::channel();
+        let (control_end, worker_end) = worker::channel_to(&bell);
         links.push(Link::new(cpu, Arc::clone(&counters), control_end));
         let settings = Settings {
             worker: number as u8,

@@ -63,11 +63,12 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Between two looks at what workers have to say: while something is going on, and at most.
+/// Between two looks at what workers have to say while something is going on. They wake a control thread that sleeps, so
+/// this is also what one wake-up brings at least.
 const LIVELY: Duration = Duration::from_millis(1);
-const QUIET: Duration = Duration::from_millis(5);
 /// How long workers may take to use a new snapshot.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -274,17 +275,50 @@ pub async fn run(
     Ok(())
 }
 
-/// Hears the workers, for ever.
+/// Hears the workers, for ever. Between two events it sleeps long: whoever shares its CPU is seldom disturbed.
 async fn poll(control: Arc<Control>) {
-    let exchange = Arc::clone(&control.balancer().exchange);
+    let (exchange, bell) = {
+        let balancer = control.balancer();
+        (Arc::clone(&balancer.exchange), balancer.links.bell())
+    };
+    let rings = bell.descriptor().and_then(|fd| fd.try_clone_to_owned().ok());
+    let rings = rings.and_then(|fd| pipe::Receiver::from_owned_fd(fd).ok());
     let mut pause = LIVELY;
     loop {
         let lively = control.balancer().poll();
-        pause = if lively { LIVELY } else { (pause + LIVELY).min(QUIET) };
+        let leisure = control.balancer().leisure();
+        pause = if lively { LIVELY } else { (pause * 2).min(leisure) };
+        // While something goes on they are looked at anyway, and need not ring.
+        let doze = pause > LIVELY && rings.is_some();
+        if doze {
+            bell.lie_down();
+            if control.balancer().links.have_more() {
+                bell.get_up();
+                continue;
+            }
+        }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            // A worker says something.
+            () = rung(rings.as_ref()), if doze => {}
             // A check has something to send.
             () = exchange.sent() => {}
         }
+        if doze {
+            bell.get_up();
+        }
     }
+}
+
+/// Waits until the bell is rung.
+async fn rung(rings: Option<&pipe::Receiver>) {
+    let Some(rings) = rings else { return std::future::pending().await };
+    // What `Bell::get_up` has read is not there any more.
+    while rings.readable().await.is_ok() {
+        match rings.try_read(&mut [0; 64]) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            _ => return,
+        }
+    }
+    std::future::pending().await
 }

@@ -4,7 +4,7 @@ use super::neighbors::Millis;
 use crate::counters::WorkerCounters;
 use crate::pipeline::Notice;
 use crate::snapshot::Snapshot;
-use crate::worker::{Command, ControlEnd, Event, Frame, Listing, Probe};
+use crate::worker::{Bell, Command, ControlEnd, Event, Frame, Listing, Probe};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -118,6 +118,16 @@ impl Links {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What workers wake the control thread with.
+    pub fn bell(&self) -> Bell {
+        self.0.first().map(|link| link.control.bell().clone()).unwrap_or_default()
+    }
+
+    /// Whether some worker has said something that was not heard yet.
+    pub fn have_more(&self) -> bool {
+        self.0.iter().any(|link| link.control.has_more())
     }
 
     /// Every worker's counters.

@@ -4,8 +4,9 @@
 //! one of them does, or until a thread that gave it something rings its [`Bell`]. Where a queue has none, it takes short
 //! naps between looks. Giving costs nothing to speak of while the receiver is awake: a fence and a load for each burst.
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_error;
+use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -14,25 +15,31 @@ use std::time::Duration;
 /// Longest sleep: until the next look at what falls due by time.
 pub(super) const SLEEP: Duration = Duration::from_millis(5);
 
-/// Wakes one worker. Held by the worker, and by everyone who gives it something through a ring.
+/// Wakes one thread, a worker or the control thread. Held by it, and by everyone who gives it something through a ring.
 #[derive(Debug, Clone)]
-pub(super) struct Bell(Arc<Inner>);
+pub struct Bell(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Written by the worker alone.
+    /// Written by the one who is woken alone.
     asleep: AtomicBool,
-    /// `None` if the kernel gave none: the worker naps then.
-    event: Option<OwnedFd>,
+    /// A pipe, read and written; `None` if the kernel gave none: it naps then.
+    pipe: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Bell {
-    pub(super) fn new() -> Self {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
-        Self(Arc::new(Inner { asleep: AtomicBool::new(false), event }))
+    pub fn new() -> Self {
+        let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok();
+        Self(Arc::new(Inner { asleep: AtomicBool::new(false), pipe }))
     }
 
-    /// Wakes the worker if it sleeps. Called after what it is woken for was put where it looks.
+    /// Wakes who sleeps. Called after what it is woken for was put where it looks.
     #[inline]
     pub(super) fn ring(&self) {
         // With the fence in `lie_down`: either this sees it asleep, or its last look sees what it was given.
@@ -44,28 +51,30 @@ impl Bell {
 
     #[cold]
     fn wake(&self) {
-        if let Some(event) = &self.0.event {
-            // It can only fail by being rung already.
-            let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+        if let Some((_, write)) = &self.0.pipe {
+            // It can only fail by being full: rung already.
+            let _ = rustix::io::write(write, &[0]);
         }
     }
 
-    /// From now on the worker wants to be woken. It looks once more at everything before it sleeps.
-    pub(super) fn lie_down(&self) {
+    /// From now on the caller wants to be woken. It looks once more at everything before it sleeps.
+    pub fn lie_down(&self) {
         self.0.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// The worker is awake.
-    pub(super) fn get_up(&self) {
+    /// The caller is awake.
+    pub fn get_up(&self) {
         self.0.asleep.store(false, Ordering::Relaxed);
-        if let Some(event) = &self.0.event {
-            let _ = rustix::io::read(event, &mut [0u8; 8]);
+        if let Some((read, _)) = &self.0.pipe {
+            // A ring or two; if there are more, the next sleep ends at once.
+            let _ = rustix::io::read(read, &mut [0u8; 64]);
         }
     }
 
-    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.0.event.as_ref().map(AsFd::as_fd)
+    /// Readable once it was rung for one who sleeps.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.pipe.as_ref().map(|(read, _)| read.as_fd())
     }
 }
 
@@ -90,7 +99,7 @@ mod tests {
 
     fn wait(bell: &Bell) -> Duration {
         let start = Instant::now();
-        let fd = bell.descriptor().expect("an eventfd");
+        let fd = bell.descriptor().expect("a pipe");
         sleep(&mut vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)], Duration::from_millis(900));
         start.elapsed()
     }

@@ -64,6 +64,7 @@ pub struct ControlEnd {
     probes: rtrb::Producer<Probe>,
     answers: rtrb::Consumer<Probe>,
     bell: Bell,
+    own: Bell,
 }
 
 impl ControlEnd {
@@ -96,6 +97,16 @@ impl ControlEnd {
     pub fn receive(&mut self) -> Option<Event> {
         self.events.pop().ok()
     }
+
+    /// Whether the worker has said something that was not received yet.
+    pub fn has_more(&self) -> bool {
+        !self.events.is_empty() || !self.answers.is_empty()
+    }
+
+    /// What the worker wakes the control thread with.
+    pub fn bell(&self) -> &Bell {
+        &self.own
+    }
 }
 
 /// The worker's end.
@@ -109,10 +120,17 @@ pub struct WorkerEnd {
     kept: Option<Event>,
     job: Option<Job>,
     bell: Bell,
+    /// Wakes the control thread.
+    control: Bell,
 }
 
-/// A channel between the control thread and one worker.
+/// A channel between one worker and a control thread that has no other.
 pub fn channel() -> (ControlEnd, WorkerEnd) {
+    channel_to(&Bell::new())
+}
+
+/// A channel between one worker and the control thread, which `control` wakes.
+pub fn channel_to(control: &Bell) -> (ControlEnd, WorkerEnd) {
     let (commands_in, commands_out) = rtrb::RingBuffer::new(CONTROL_RING);
     let (events_in, events_out) = rtrb::RingBuffer::new(CONTROL_RING);
     let (probes_in, probes_out) = rtrb::RingBuffer::new(PROBE_RING);
@@ -125,6 +143,7 @@ pub fn channel() -> (ControlEnd, WorkerEnd) {
             probes: probes_in,
             answers: answers_out,
             bell: bell.clone(),
+            own: control.clone(),
         },
         WorkerEnd {
             commands: commands_out,
@@ -134,6 +153,7 @@ pub fn channel() -> (ControlEnd, WorkerEnd) {
             kept: None,
             job: None,
             bell,
+            control: control.clone(),
         },
     )
 }
@@ -172,12 +192,16 @@ impl WorkerEnd {
             return false;
         }
         let Ok(frame) = ArrayVec::try_from(frame) else { return false };
-        self.answers.push(Probe { port, frame }).is_ok()
+        let delivered = self.answers.push(Probe { port, frame }).is_ok();
+        self.control.ring();
+        delivered
     }
 
     /// Tells the control thread, if there is room.
     pub(super) fn tell(&mut self, event: Event) -> bool {
-        self.events.push(event).is_ok()
+        let told = self.events.push(event).is_ok();
+        self.control.ring();
+        told
     }
 
     /// Tells the control thread, now or later.
@@ -185,6 +209,7 @@ impl WorkerEnd {
         if let Err(rtrb::PushError::Full(event)) = self.events.push(event) {
             self.kept = Some(event);
         }
+        self.control.ring();
     }
 
     pub(super) fn retire(&mut self, snapshot: Arc<Snapshot>) {

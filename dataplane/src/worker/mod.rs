@@ -9,8 +9,11 @@ mod hold;
 mod listing;
 mod message;
 
+pub use doze::Bell;
 pub use listing::{Filter, FlowRow, Listing};
-pub use message::{Command, ControlEnd, Event, Frame, Mesh, PROBE_FRAME, Probe, channel, handoff_ring, mesh};
+pub use message::{
+    Command, ControlEnd, Event, Frame, Mesh, PROBE_FRAME, Probe, channel, channel_to, handoff_ring, mesh,
+};
 
 use crate::conn::Tick;
 use crate::counters::WorkerCounters;
@@ -19,7 +22,6 @@ use crate::packet::Packet;
 use crate::pipeline::{Arrival, NO_VERDICTS, Notice, Pipeline, Verdicts};
 use crate::route::{NextHop, PortId};
 use crate::verdict::{DropReason, Verdict};
-use doze::Bell;
 use hold::Hold;
 use message::{Errand, Lost, WorkerEnd};
 use rustix::event::{PollFd, PollFlags};
