@@ -4,6 +4,7 @@ use crate::quiet::Window;
 use crate::traffic::{self, BACKEND_PORT, BACKENDS, Family, Flows, LAN, Order, SERVICE_PORT, WAN};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
+use ctl::config::Tunnel;
 use dataplane::affinity::Clients;
 use dataplane::counters::WorkerCounters;
 use dataplane::flow::Secret;
@@ -15,6 +16,7 @@ use dataplane::scheduler::{self, Candidate, HashFields, MaglevParameters};
 use dataplane::service::Service;
 use dataplane::snapshot::Snapshot;
 use dataplane::steering::Steering;
+use dataplane::tunnel::{self, GueForm};
 use dataplane::verdict::Verdict;
 use serde::Serialize;
 use std::net::IpAddr;
@@ -63,6 +65,21 @@ pub(crate) struct Setup {
 pub(crate) enum Mode {
     Nat,
     Dsr,
+    /// `dsr` through a tunnel of this kind, as the following
+    Ipip,
+    Gue,
+    Gre,
+}
+
+impl Mode {
+    fn tunnel(self) -> Option<Tunnel> {
+        match self {
+            Self::Nat | Self::Dsr => None,
+            Self::Ipip => Some(Tunnel::Ipip),
+            Self::Gue => Some(Tunnel::Gue),
+            Self::Gre => Some(Tunnel::Gre),
+        }
+    }
 }
 
 /// A figure over runs, in cycles a packet.
@@ -122,47 +139,64 @@ struct Report {
 #[derive(Debug)]
 pub(crate) struct BenchPacket {
     data: Box<Room>,
-    len: usize,
+    start: usize,
+    end: usize,
 }
+
+/// As in an mbuf.
+const HEADROOM: usize = 128;
+const ROOM: usize = 256;
 
 #[derive(Debug)]
 #[repr(align(64))]
-struct Room([u8; 128]);
+struct Room([u8; ROOM]);
 
 impl BenchPacket {
     /// An empty frame of `len` bytes, 128 at most.
     pub(crate) fn new(len: usize) -> Self {
-        Self { data: Box::new(Room([0; 128])), len: len.min(128) }
+        Self { data: Box::new(Room([0; ROOM])), start: HEADROOM, end: (HEADROOM + len).min(ROOM) }
+    }
+
+    /// A frame of `len` bytes, as it was received.
+    fn received(&mut self, len: usize) -> &mut [u8] {
+        (self.start, self.end) = (HEADROOM, (HEADROOM + len).min(ROOM));
+        self.data_mut()
     }
 }
 
 impl Packet for BenchPacket {
     #[inline(always)]
     fn data(&self) -> &[u8] {
-        &self.data.0[..self.len]
+        &self.data.0[self.start..self.end]
     }
 
     #[inline(always)]
     fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.data.0[..self.len]
+        &mut self.data.0[self.start..self.end]
     }
 
     #[inline(always)]
     fn frame_len(&self) -> usize {
-        self.len
+        self.end - self.start
     }
 
-    fn prepend(&mut self, _: usize) -> Option<&mut [u8]> {
-        None
+    #[inline(always)]
+    fn prepend(&mut self, bytes: usize) -> Option<&mut [u8]> {
+        self.start = self.start.checked_sub(bytes)?;
+        Some(self.data_mut())
     }
 
-    fn trim_front(&mut self, _: usize) -> bool {
-        false
+    fn trim_front(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.frame_len();
+        self.start += if fits { bytes } else { 0 };
+        fits
     }
 
+    #[inline(always)]
     fn set_len(&mut self, bytes: usize) -> bool {
-        self.len = bytes.min(128);
-        bytes <= 128
+        let fits = self.start + bytes <= ROOM;
+        self.end = if fits { self.start + bytes } else { self.end };
+        fits
     }
 }
 
@@ -194,7 +228,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let forward = way(&mut bench, Some(WAN))?;
     let (reply, both) = match setup.mode {
         Mode::Nat => (Some(way(&mut bench, Some(LAN))?), way(&mut bench, None)?),
-        Mode::Dsr => (None, way(&mut bench, Some(WAN))?),
+        _ => (None, way(&mut bench, Some(WAN))?),
     };
     let stages = bench.stages(options, mhz);
     let counters = bench.pipeline.counters();
@@ -239,7 +273,7 @@ pub(crate) fn world(setup: Setup) -> anyhow::Result<(Snapshot, Vec<NextHop>)> {
         ports: ctl::config::Ports::new(SERVICE_PORT, SERVICE_PORT).context("a port")?,
         mode: match setup.mode {
             Mode::Nat => ctl::config::Mode::Nat,
-            Mode::Dsr => ctl::config::Mode::Dsr,
+            _ => ctl::config::Mode::Dsr,
         },
         timeouts: dataplane::conn::Timeouts::default(),
         hash_fields: HashFields::ALL,
@@ -247,6 +281,11 @@ pub(crate) fn world(setup: Setup) -> anyhow::Result<(Snapshot, Vec<NextHop>)> {
         mss: None,
         scheduler,
     });
+    if let Some(tunnel) = setup.mode.tunnel() {
+        let gue = GueForm { port: 6080, direct: true };
+        let options = Arc::new(tunnel::Options::new(tunnel, gue, family == Family::V6, &[]));
+        parts.tunnels = vec![Some(options); usize::from(BACKENDS)];
+    }
     let gateway = parts.routes.first().map(|(_, via)| *via);
     let hops = gateway.map(|address| NextHop { port: WAN, address }).into_iter();
     let backends = (0..BACKENDS).map(|n| NextHop { port: LAN, address: traffic::backend(n, family) });
@@ -294,8 +333,7 @@ impl Bench {
 
     fn fill(&mut self, at: usize, flow: u32, port: PortId) {
         let client = traffic::client(flow, self.family);
-        let packet = &mut self.packets[at];
-        let frame = &mut packet.data.0[..packet.len];
+        let frame = self.packets[at].received(frame_len(self.family));
         if port == WAN {
             traffic::write_frame(frame, WAN, client, (traffic::vip(self.family), SERVICE_PORT));
         } else {
@@ -351,7 +389,9 @@ impl Bench {
 
     /// Which backend a forwarded packet was sent to.
     fn backend_of(&self, at: usize) -> u8 {
-        let frame = self.packets[at].data();
+        let packet = &self.packets[at];
+        // Behind a tunnel's header, if there is one: the original destination, which is no backend.
+        let frame = &packet.data.0[HEADROOM..packet.end];
         let address: IpAddr = match self.family {
             Family::V4 => <[u8; 4]>::try_from(&frame[30..34]).unwrap_or_default().into(),
             Family::V6 => <[u8; 16]>::try_from(&frame[38..54]).unwrap_or_default().into(),
