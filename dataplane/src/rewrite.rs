@@ -18,7 +18,7 @@ pub trait Rewrite: FlowKey {
 
     /// Puts the flow `to` into the headers and takes one hop from the limit. `l4` is the offset of the transport header
     /// from the start of the frame; the deltas are those of [`deltas`].
-    fn rewrite(frame: &mut [u8], l4: usize, to: &Self, header: Delta, transport: Delta);
+    fn rewrite(frame: &mut [u8], l4: usize, to: &Self, protocol: u8, header: Delta, transport: Delta);
 
     /// Source and destination port as in the header.
     fn ports(&self) -> [u8; 4];
@@ -28,6 +28,9 @@ pub trait Rewrite: FlowKey {
 
     /// What the hop contributes to the change of the IP header's checksum.
     const HOP_DELTA: Delta;
+
+    /// Bytes of the shortest headers of a packet of a flow: Ethernet, IP without options, UDP.
+    const HEADERS: usize;
 }
 
 /// The checksum changes of a connection: of the header and of the transport, each towards the backend and back.
@@ -40,16 +43,16 @@ pub fn deltas<K: Rewrite>(keys: &[K; 2]) -> ([Delta; 2], [Delta; 2]) {
     ([header.and(K::HOP_DELTA), header.inverse().and(K::HOP_DELTA)], [transport, transport.inverse()])
 }
 
-/// Rewrites a packet of `entry` going in `direction`.
+/// Rewrites a packet of `entry` and `protocol` going in `direction`.
 #[inline(always)]
-pub fn apply<K: Rewrite>(entry: &Entry<K>, direction: Direction, frame: &mut [u8], l4: usize) {
+pub fn apply<K: Rewrite>(entry: &Entry<K>, direction: Direction, protocol: u8, frame: &mut [u8], l4: usize) {
     if entry.one_way {
         K::decrement_hop_limit(frame);
         return;
     }
     let way = direction as usize;
     let to = entry.keys[1 - way].reversed();
-    K::rewrite(frame, l4, &to, entry.header_delta[way], entry.transport_delta[way]);
+    K::rewrite(frame, l4, &to, protocol, entry.header_delta[way], entry.transport_delta[way]);
 }
 
 /// Writes ports and updates the transport checksum.
@@ -88,6 +91,7 @@ pub fn requote<K: Rewrite>(packet: &mut [u8], l4: usize, from: &K, to: &K) {
 
 impl Rewrite for V4Key {
     const HOP_DELTA: Delta = Delta::HOP;
+    const HEADERS: usize = L3 + ipv4::LEN + udp::LEN;
 
     fn ports(&self) -> [u8; 4] {
         self.port_bytes()
@@ -101,6 +105,7 @@ impl Rewrite for V4Key {
         ip[ipv4::at::SOURCE..].copy_from_slice(&addresses);
     }
 
+    #[inline(always)]
     fn total_len(frame: &[u8]) -> usize {
         let field = frame.get(L3 + ipv4::at::TOTAL_LENGTH..).and_then(|rest| rest.first_chunk());
         field.map_or(0, |&field| usize::from(u16::from_be_bytes(field)))
@@ -116,20 +121,27 @@ impl Rewrite for V4Key {
     }
 
     #[inline(always)]
-    fn rewrite(frame: &mut [u8], l4: usize, to: &Self, header: Delta, transport_delta: Delta) {
+    fn rewrite(frame: &mut [u8], l4: usize, to: &Self, protocol: u8, header: Delta, transport_delta: Delta) {
         let Some(ip) = frame.get_mut(L3..).and_then(|rest| rest.first_chunk_mut::<{ ipv4::LEN }>()) else {
             return;
         };
         ip[ipv4::at::TTL] = ip[ipv4::at::TTL].wrapping_sub(1);
         header.update(field_mut(ip, ipv4::at::CHECKSUM));
         ip[ipv4::at::SOURCE..].copy_from_slice(&to.address_bytes());
-        transport(frame, l4, to.port_bytes(), to.protocol(), transport_delta);
+        // Usually without options: then the place is a constant.
+        const PLAIN: usize = L3 + ipv4::LEN;
+        if l4 == PLAIN {
+            transport(frame, PLAIN, to.port_bytes(), protocol, transport_delta);
+        } else {
+            transport(frame, l4, to.port_bytes(), protocol, transport_delta);
+        }
     }
 }
 
 impl Rewrite for V6Key {
     // No checksum in the header, so no change to it either.
     const HOP_DELTA: Delta = Delta::NONE;
+    const HEADERS: usize = L3 + ipv6::LEN + udp::LEN;
 
     fn ports(&self) -> [u8; 4] {
         self.port_bytes()
@@ -141,6 +153,7 @@ impl Rewrite for V6Key {
         }
     }
 
+    #[inline(always)]
     fn total_len(frame: &[u8]) -> usize {
         let field = frame.get(L3 + ipv6::at::PAYLOAD_LENGTH..).and_then(|rest| rest.first_chunk());
         field.map_or(0, |&field| ipv6::LEN + usize::from(u16::from_be_bytes(field)))
@@ -154,12 +167,12 @@ impl Rewrite for V6Key {
     }
 
     #[inline(always)]
-    fn rewrite(frame: &mut [u8], l4: usize, to: &Self, _: Delta, transport_delta: Delta) {
+    fn rewrite(frame: &mut [u8], l4: usize, to: &Self, protocol: u8, _: Delta, transport_delta: Delta) {
         let Some(ip) = frame.get_mut(L3..).and_then(|rest| rest.first_chunk_mut::<{ ipv6::LEN }>()) else {
             return;
         };
         ip[ipv6::at::HOP_LIMIT] = ip[ipv6::at::HOP_LIMIT].wrapping_sub(1);
         ip[ipv6::at::SOURCE..].copy_from_slice(&to.address_bytes());
-        transport(frame, l4, to.port_bytes(), to.protocol(), transport_delta);
+        transport(frame, l4, to.port_bytes(), protocol, transport_delta);
     }
 }

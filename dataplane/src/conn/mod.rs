@@ -9,7 +9,7 @@ mod state;
 mod table;
 
 pub use index::{Handle, IndexStats};
-pub use state::{Class, Direction, State, Timeouts};
+pub use state::{Class, Direction, State, States, Timeouts};
 pub use table::{Entry, Full, Table};
 
 /// Milliseconds since the daemon started, modulo 2^32 (49 days). Differences are taken modulo 2^32, so they hold for

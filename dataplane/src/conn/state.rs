@@ -45,6 +45,26 @@ pub enum State {
     UdpReplied,
 }
 
+/// A set of states.
+#[derive(Debug, Clone, Copy)]
+pub struct States(u32);
+
+impl States {
+    /// Confirmed by both sides and nothing but data expected: no packet without SYN, FIN and RST changes them.
+    pub const STEADY: Self = Self(0).with(State::Established).with(State::UdpEstablished);
+
+    /// These and `state`.
+    #[must_use]
+    pub const fn with(self, state: State) -> Self {
+        Self(self.0 | 1 << state as u32)
+    }
+
+    #[inline(always)]
+    pub fn contain(self, state: State) -> bool {
+        self.0 >> state as u32 & 1 != 0
+    }
+}
+
 /// What the table may do with an entry when it needs room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -64,10 +84,10 @@ impl State {
         if flags & (flag::SYN | flag::ACK) == flag::SYN { Self::SynSent } else { Self::Adopted }
     }
 
-    /// Confirmed by both sides and nothing but data expected: no packet without SYN, FIN and RST changes it.
+    /// Whether it is one of [`States::STEADY`].
     #[inline(always)]
     pub fn is_steady(self) -> bool {
-        matches!(self, Self::Established | Self::UdpEstablished)
+        States::STEADY.contain(self)
     }
 
     pub fn class(self) -> Class {

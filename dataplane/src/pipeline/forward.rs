@@ -4,7 +4,7 @@ use super::complain::{self, Complaint};
 use super::decide::Plan;
 use super::parse::Parsed;
 use super::{Context, Notice, Shared, Verdicts, decide, forget, mss, refuse, reset, tunnel};
-use crate::conn::{Class, Direction, Entry, State, Table, Tick, Timeouts};
+use crate::conn::{Class, Direction, Entry, Handle, State, States, Table, Tick, Timeouts};
 use crate::counters::WorkerCounters;
 use crate::io::BURST;
 use crate::neighbor::Slot;
@@ -27,37 +27,39 @@ pub(super) fn burst<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
     shared: &mut Shared,
     arrival: Context<'_>,
-    parsed: &mut ArrayVec<Parsed<K>, BURST>,
+    parsed: &ArrayVec<Parsed<K>, BURST>,
     packets: &mut [P],
     verdicts: &mut Verdicts,
 ) {
     let mut misses: ArrayVec<u8, BURST> = ArrayVec::new();
     // Answered datagrams are as good as confirmed when no more can be.
-    let lenient = !table.trusts_clients();
-    for one in parsed.iter_mut().take(AHEAD) {
-        one.candidate = table.candidate(one.hash);
+    let steady = if table.trusts_clients() { States::STEADY } else { States::STEADY.with(State::UdpReplied) };
+    let mut candidates = [Handle::NONE; BURST];
+    for (candidate, one) in candidates.iter_mut().zip(parsed).take(AHEAD) {
+        *candidate = table.candidate(one.hash);
     }
-    for number in 0..parsed.len() {
-        if let Some(ahead) = parsed.get_mut(number + AHEAD) {
-            ahead.candidate = table.candidate(ahead.hash);
+    for (number, one) in parsed.iter().enumerate() {
+        if let Some(ahead) = parsed.get(number + AHEAD) {
+            candidates[(number + AHEAD) % BURST] = table.candidate(ahead.hash);
         }
-        let one = &parsed[number];
-        let at = usize::from(one.at) % BURST;
-        let direction = one.candidate.direction();
+        let candidate = candidates[number % BURST];
+        let Some(packet) = packets.get_mut(usize::from(one.at)) else { continue };
+        let verdict = &mut verdicts[usize::from(one.at) % BURST];
+        let direction = candidate.direction();
         // Compared here, not before: an earlier packet of this burst may have changed the table.
-        verdicts[at] = match table.exact(one.candidate, &one.key) {
+        *verdict = match table.exact(candidate, &one.key) {
             Some(entry)
                 if entry.epoch == shared.epoch
-                    && (entry.state.is_steady() || (lenient && entry.state == State::UdpReplied))
-                    && one.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0
-                    && !entry.tunnelled =>
+                    && steady.contain(entry.state)
+                    && one.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0 =>
             {
-                pass(entry, shared, arrival, direction, one, &mut packets[at])
+                if entry.tunnelled {
+                    tunnel::through(entry, shared, arrival, one, packet)
+                } else {
+                    pass(entry, shared, arrival, direction, one, packet)
+                }
             }
-            Some(_) => {
-                let id = one.candidate.id();
-                known(table, shared, arrival, id, direction, one, &mut packets[at])
-            }
+            Some(_) => known(table, shared, arrival, candidate.id(), direction, one, packet),
             None => {
                 misses.push(number as u8);
                 continue;
@@ -256,8 +258,7 @@ pub(super) fn through<K: Rewrite, P: Packet>(
     }
     let entry = table.entry_mut(id);
     if entry.tunnelled {
-        entry.last_seen = arrival.now;
-        return tunnel::through(table, shared, arrival, id, parsed, packet);
+        return tunnel::through(entry, shared, arrival, parsed, packet);
     }
     pass(entry, shared, arrival, direction, parsed, packet)
 }
@@ -279,8 +280,12 @@ fn pass<K: Rewrite, P: Packet>(
         return stuck(entry, shared, arrival, direction, parsed, packet);
     }
     let frame = packet.data_mut();
+    // The parser has seen them: said once, no header's length has to be looked at again.
+    if frame.len() < K::HEADERS {
+        return Verdict::Drop(DropReason::Truncated);
+    }
     let port = neighbor.send(frame);
-    rewrite::apply(entry, direction, frame, usize::from(parsed.l4));
+    rewrite::apply(entry, direction, parsed.key.protocol(), frame, usize::from(parsed.l4));
     count(&shared.counters, entry.backend, direction, parsed.bytes);
     Verdict::Forward(port)
 }
@@ -300,7 +305,7 @@ fn stuck<K: Rewrite, P: Packet>(
     if parsed.bytes > u32::from(shared.neighbors.get(slot).max_frame) {
         return too_big(shared, arrival, slot, 0, packet);
     }
-    rewrite::apply(entry, direction, packet.data_mut(), usize::from(parsed.l4));
+    rewrite::apply(entry, direction, parsed.key.protocol(), packet.data_mut(), usize::from(parsed.l4));
     count(&shared.counters, entry.backend, direction, parsed.bytes);
     wait(shared, slot)
 }

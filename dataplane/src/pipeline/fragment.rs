@@ -10,7 +10,7 @@
 use super::datagrams::{Course, Place};
 use super::parse::Parsed;
 use super::{Context, Shared, decide, forward, tunnel};
-use crate::conn::{Direction, Handle, Table};
+use crate::conn::{Direction, Table};
 use crate::flow::{V4Key, V6Key};
 use crate::packet::Packet;
 use crate::rewrite::{L3, Rewrite};
@@ -150,7 +150,6 @@ fn parsed<K: Rewrite, P: Packet>(
     Parsed {
         key,
         hash: table.hash(&key),
-        candidate: Handle::NONE,
         at: 0,
         tcp_flags,
         l4: (L3 + fragment.l4) as u16,

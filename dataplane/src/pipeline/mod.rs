@@ -249,8 +249,8 @@ impl Pipeline {
             parse::parse(packet, at, mac, Tables { v4: &self.v4, v6: &self.v6 }, &mut sorted);
         }
         watch.lap(Stage::Parse);
-        forward::burst(&mut self.v4, &mut self.shared, context, &mut sorted.v4, packets, verdicts);
-        forward::burst(&mut self.v6, &mut self.shared, context, &mut sorted.v6, packets, verdicts);
+        forward::burst(&mut self.v4, &mut self.shared, context, &sorted.v4, packets, verdicts);
+        forward::burst(&mut self.v6, &mut self.shared, context, &sorted.v6, packets, verdicts);
         watch.lap(Stage::Forward);
         for (at, other) in sorted.others {
             let at = usize::from(at);

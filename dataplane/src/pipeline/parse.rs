@@ -1,6 +1,6 @@
 //! First stage: validate headers once, build the key.
 
-use crate::conn::{Handle, Table};
+use crate::conn::Table;
 use crate::flow::{FlowKey, V4Key, V6Key};
 use crate::io::BURST;
 use crate::packet::{Packet, RxChecksum};
@@ -10,12 +10,11 @@ use crate::wire::ethernet::{self, ethertype};
 use crate::wire::{be16, field, icmp, ipv4, ipv6, protocol, tcp, udp};
 use arrayvec::ArrayVec;
 
-/// What a packet of a flow is, after parsing and, later, the look-up.
+/// What a packet of a flow is, after parsing. Half a cache line for IPv4.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parsed<K> {
     pub(super) key: K,
     pub(super) hash: u64,
-    pub(super) candidate: Handle,
     /// Position in the burst.
     pub(super) at: u8,
     pub(super) tcp_flags: u8,
@@ -24,6 +23,8 @@ pub(super) struct Parsed<K> {
     /// Length of the frame.
     pub(super) bytes: u32,
 }
+
+const _: () = assert!(size_of::<Parsed<V4Key>>() == 32);
 
 /// A packet that is no part of a flow that could be forwarded.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +114,7 @@ impl<K: FlowKey> Parsed<K> {
 
     #[inline(always)]
     fn new(key: K, at: usize, tcp_flags: u8, l4: u16, frame_len: usize) -> Self {
-        Self { key, hash: 0, candidate: Handle::NONE, at: at as u8, tcp_flags, l4, bytes: frame_len as u32 }
+        Self { key, hash: 0, at: at as u8, tcp_flags, l4, bytes: frame_len as u32 }
     }
 }
 

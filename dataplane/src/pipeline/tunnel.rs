@@ -2,24 +2,23 @@
 
 use super::parse::Parsed;
 use super::{Context, Shared, forward};
-use crate::conn::Table;
+use crate::conn::Entry;
 use crate::neighbor::Slot;
 use crate::packet::Packet;
 use crate::rewrite::{L3, Rewrite};
 use crate::tunnel::{Encapsulation, Failure};
 use crate::verdict::{DropReason, Verdict};
 
-/// Sends a packet of connection `id`, which is up to date, through the tunnel to its backend.
+/// Sends a packet of a connection, which is up to date, through the tunnel to its backend.
 #[inline(never)]
 pub(super) fn through<K: Rewrite, P: Packet>(
-    table: &Table<K>,
+    entry: &mut Entry<K>,
     shared: &mut Shared,
     arrival: Context<'_>,
-    id: usize,
     parsed: &Parsed<K>,
     packet: &mut P,
 ) -> Verdict {
-    let entry = table.entry(id);
+    entry.last_seen = arrival.now;
     // Whoever set the mark had found a tunnel in this very snapshot.
     let Some(tunnel) = arrival.snapshot.tunnel(entry.backend) else {
         return Verdict::Drop(DropReason::NoRoute);
@@ -35,6 +34,7 @@ pub(super) fn through<K: Rewrite, P: Packet>(
 }
 
 /// Puts a packet of the flow with this hash into a tunnel whose next hop is in `slot`.
+#[inline(always)]
 pub(super) fn enter<K: Rewrite, P: Packet>(
     shared: &mut Shared,
     arrival: Context<'_>,

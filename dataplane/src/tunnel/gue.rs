@@ -24,6 +24,7 @@ pub(super) fn layer(inner_v6: bool, form: GueForm) -> Layer {
 
 /// Fills in source port, length and checksum of the UDP header that `layer` begins with. `outer` is the IP header in
 /// front of it, `body` the inner packet as far as it is in the first segment.
+#[inline]
 pub(super) fn finish(outer: &[u8], layer: &mut [u8], body: &[u8], inner: &Inner, hash: u64) -> Option<()> {
     let len = layer.len() + inner.total_len;
     let port = FIRST_SOURCE_PORT | (hash >> 8) as u16 & !FIRST_SOURCE_PORT;

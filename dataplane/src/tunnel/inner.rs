@@ -14,6 +14,7 @@ pub struct Inner {
 
 impl Inner {
     /// `packet` begins at the IP header.
+    #[inline(always)]
     pub fn parse(packet: &[u8]) -> Option<Self> {
         match packet.first()? >> 4 {
             4 => {

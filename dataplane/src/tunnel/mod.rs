@@ -13,8 +13,9 @@ pub use inner::Inner;
 
 use crate::packet::Packet;
 use crate::rewrite::L3;
+use crate::wire::checksum::PartSum;
 use crate::wire::ethernet::ethertype;
-use crate::wire::{be16, field, ipv4, ipv6, protocol};
+use crate::wire::{be16, field, field_mut, ipv4, ipv6, protocol};
 use arrayvec::ArrayVec;
 use ctl::config::Tunnel;
 use std::net::IpAddr;
@@ -27,10 +28,10 @@ const HOP_LIMIT: u8 = 64;
 const DONT_FRAGMENT: [u8; 4] = [0, 0, 0x40, 0];
 /// Longest [`Layer::header`]: UDP and GUE.
 const MAX_LAYER: usize = 12;
-/// EtherType, outer IP header, layer.
-const MAX_TEMPLATE: usize = 2 + ipv6::LEN + MAX_LAYER;
-/// Where in a frame the template goes: behind the hardware addresses.
-const TEMPLATE_AT: usize = L3 - 2;
+/// EtherType and the longer outer IP header.
+const MAX_OUTER: usize = 2 + ipv6::LEN;
+/// Where in a frame the EtherType is: behind the hardware addresses.
+const ETHERTYPE_AT: usize = L3 - 2;
 /// Most outer source addresses of one tunnel.
 pub const MAX_SOURCES: usize = 256;
 
@@ -100,12 +101,17 @@ impl Options {
 /// The way into a tunnel to one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encapsulation {
-    template: [u8; MAX_TEMPLATE],
-    /// Bytes of the template in use.
-    len: u8,
+    /// EtherType and outer IP header.
+    outer: [u8; MAX_OUTER],
+    /// What follows, and how many bytes of it there are.
+    layer: [u8; MAX_LAYER],
+    layer_len: u8,
     /// Outer family.
     v6: bool,
     udp: bool,
+    /// What of the outer IPv4 header is the same for all packets contributes this to its checksum: all but the first word,
+    /// the checksum and the source.
+    fixed: PartSum,
     /// Outer source addresses, at least one, as they stand in the header. Which one a flow uses follows from its hash, so
     /// that the backend's receive-side scaling tells flows apart.
     sources: Arc<[IpAddr]>,
@@ -137,43 +143,47 @@ impl Encapsulation {
         let configured = &options.sources[usize::from(v6)];
         let sources = if configured.is_empty() { own.into_iter().collect() } else { Arc::clone(configured) };
         let layer = layer(options)?;
-        let mut template = [0; MAX_TEMPLATE];
+        let mut outer = [0; MAX_OUTER];
         let ethertype = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
-        template[..2].copy_from_slice(&ethertype.to_be_bytes());
-        let outer = &mut template[2..];
-        let outer_len = match (backend, *sources.first()?) {
+        outer[..2].copy_from_slice(&ethertype.to_be_bytes());
+        let mut fixed = PartSum::default();
+        let ip = &mut outer[2..];
+        match (backend, *sources.first()?) {
             (IpAddr::V4(to), IpAddr::V4(from)) => {
-                ipv4::emit(outer, from, to, layer.protocol, HOP_LIMIT, 0).ok()?;
-                outer[ipv4::at::IDENTIFICATION..ipv4::at::TTL].copy_from_slice(&DONT_FRAGMENT);
-                ipv4::LEN
+                ipv4::emit(ip, from, to, layer.protocol, HOP_LIMIT, 0).ok()?;
+                ip[ipv4::at::IDENTIFICATION..ipv4::at::TTL].copy_from_slice(&DONT_FRAGMENT);
+                ip[ipv4::at::CHECKSUM..ipv4::at::SOURCE].fill(0);
+                let word = |at| u64::from(u32::from_le_bytes(field(ip, at)));
+                fixed = fixed.word(word(4) | word(8) << 32).word(word(ipv4::at::DESTINATION));
             }
             (IpAddr::V6(to), IpAddr::V6(from)) => {
-                ipv6::emit(outer, from, to, layer.protocol, HOP_LIMIT, 0).ok()?;
-                ipv6::LEN
+                ipv6::emit(ip, from, to, layer.protocol, HOP_LIMIT, 0).ok()?;
             }
             _ => return None,
-        };
-        let len = 2 + outer_len + layer.header.len();
-        template[2 + outer_len..len].copy_from_slice(&layer.header);
-        Some(Self { template, len: len as u8, v6, udp: layer.protocol == protocol::UDP, sources })
+        }
+        let mut bytes = [0; MAX_LAYER];
+        bytes[..layer.header.len()].copy_from_slice(&layer.header);
+        let (layer_len, udp) = (layer.header.len() as u8, layer.protocol == protocol::UDP);
+        Some(Self { outer, layer: bytes, layer_len, v6, udp, fixed, sources })
     }
 
     /// Bytes that a packet grows by.
+    #[inline]
     pub fn overhead(&self) -> usize {
-        usize::from(self.len) - 2
+        usize::from(self.layer_len) + if self.v6 { ipv6::LEN } else { ipv4::LEN }
     }
 
     /// The backend's end of the tunnel.
     pub fn end(&self) -> TunnelEnd {
-        let outer = &self.template[2..];
-        let (address, protocol, l4) = if self.v6 {
+        let outer = &self.outer[2..];
+        let (address, protocol) = if self.v6 {
             let address = field::<16>(outer, ipv6::at::DESTINATION);
-            (address.into(), outer[ipv6::at::NEXT_HEADER], ipv6::LEN)
+            (address.into(), outer[ipv6::at::NEXT_HEADER])
         } else {
             let address = field::<4>(outer, ipv4::at::DESTINATION);
-            (address.into(), outer[ipv4::at::PROTOCOL], ipv4::LEN)
+            (address.into(), outer[ipv4::at::PROTOCOL])
         };
-        TunnelEnd { address, protocol, port: if self.udp { be16(outer, l4 + 2) } else { 0 } }
+        TunnelEnd { address, protocol, port: if self.udp { be16(&self.layer, 2) } else { 0 } }
     }
 
     /// Outer source addresses.
@@ -183,38 +193,65 @@ impl Encapsulation {
 
     /// Puts the headers in front of the packet in a frame. The hardware addresses are left to be written. `hash` is the
     /// flow's: packets of one flow look alike from outside.
+    #[inline(always)]
     pub fn apply<P: Packet>(&self, packet: &mut P, hash: u64) -> Result<(), Failure> {
         let inner = Inner::parse(packet.data().get(L3..).unwrap_or_default()).ok_or(Failure::Truncated)?;
         // What the link padded a short frame with stays behind. A frame in several segments is too long for padding.
-        let _ = packet.set_len(L3 + inner.total_len);
+        if packet.frame_len() > L3 + inner.total_len {
+            let _ = packet.set_len(L3 + inner.total_len);
+        }
         let tunnel = self.overhead();
         let frame = packet.prepend(tunnel).ok_or(Failure::Headroom)?;
         let (head, body) = frame.split_at_mut_checked(L3 + tunnel).ok_or(Failure::Truncated)?;
-        head[TEMPLATE_AT..].copy_from_slice(&self.template[..usize::from(self.len)]);
         let total = tunnel + inner.total_len;
         // Independent bits: 32 choose the source address, others the UDP source port and the flow label.
         let source = self.sources[(((hash >> 32) * self.sources.len() as u64) >> 32) as usize];
-        let (outer, layer) = head[L3..].split_at_mut(if self.v6 { ipv6::LEN } else { ipv4::LEN });
-        match source {
+        // Lengths that are constants are moves; a copy of any length is a call.
+        let layer = match source {
             IpAddr::V4(source) => {
-                outer[ipv4::at::TOS] = inner.traffic_class;
-                outer[ipv4::at::TOTAL_LENGTH..][..2].copy_from_slice(&(total as u16).to_be_bytes());
+                let (outer, layer) = self.put::<{ ipv4::LEN }>(head).ok_or(Failure::Truncated)?;
+                let [high, low] = (total as u16).to_be_bytes();
+                let first = [outer[0], inner.traffic_class, high, low];
+                let words = [first, source.octets()].map(|word| u64::from(u32::from_le_bytes(word)));
+                outer[..4].copy_from_slice(&first);
                 outer[ipv4::at::SOURCE..][..4].copy_from_slice(&source.octets());
-                ipv4::seal(outer);
+                *field_mut(outer, ipv4::at::CHECKSUM) =
+                    self.fixed.word(words[0] | words[1] << 32).checksum_field();
+                layer
             }
             IpAddr::V6(source) => {
+                let (outer, layer) = self.put::<{ ipv6::LEN }>(head).ok_or(Failure::Truncated)?;
                 // RFC 6438 section 3: the flow label tells flows of a tunnel apart for ECMP.
                 let first = 6 << 28 | u32::from(inner.traffic_class) << 20 | (hash >> 12) as u32 & 0xf_ffff;
                 outer[..4].copy_from_slice(&first.to_be_bytes());
                 let payload = total - ipv6::LEN;
                 outer[ipv6::at::PAYLOAD_LENGTH..][..2].copy_from_slice(&(payload as u16).to_be_bytes());
                 outer[ipv6::at::SOURCE..][..16].copy_from_slice(&source.octets());
+                layer
             }
-        }
+        };
         if self.udp {
-            gue::finish(outer, layer, body, &inner, hash).ok_or(Failure::Truncated)?;
+            let (outer, layer) = head.split_at_mut_checked(layer).ok_or(Failure::Truncated)?;
+            gue::finish(&outer[L3..], layer, body, &inner, hash).ok_or(Failure::Truncated)?;
         }
         Ok(())
+    }
+
+    /// Writes what all packets have alike into the front of a frame, which ends where the inner packet begins. Returns the
+    /// outer IP header, `OUTER` bytes long, and where the layer starts.
+    #[inline(always)]
+    fn put<'a, const OUTER: usize>(&self, head: &'a mut [u8]) -> Option<(&'a mut [u8; OUTER], usize)> {
+        let (front, layer) = head.split_at_mut_checked(L3 + OUTER)?;
+        match (usize::from(self.layer_len), layer) {
+            (4, layer) => layer.first_chunk_mut::<4>()?.copy_from_slice(&self.layer[..4]),
+            (8, layer) => layer.first_chunk_mut::<8>()?.copy_from_slice(&self.layer[..8]),
+            (12, layer) => layer.first_chunk_mut::<12>()?.copy_from_slice(&self.layer[..12]),
+            (len, layer) => layer.get_mut(..len)?.copy_from_slice(self.layer.get(..len)?),
+        }
+        let (front, outer) = front.split_last_chunk_mut::<OUTER>()?;
+        front.get_mut(ETHERTYPE_AT..)?.first_chunk_mut::<2>()?.copy_from_slice(&self.outer[..2]);
+        outer.copy_from_slice(&self.outer[2..2 + OUTER]);
+        Some((outer, L3 + OUTER))
     }
 }
 

@@ -89,6 +89,13 @@ impl PartSum {
     pub fn and(self, other: Self) -> Self {
         Self { sum: self.sum + other.sum, words: self.words + other.words }
     }
+
+    /// The checksum of what was summed, as it stands in the packet.
+    #[must_use]
+    #[inline(always)]
+    pub fn checksum_field(self) -> [u8; 2] {
+        (!fold(self.sum)).to_le_bytes()
+    }
 }
 
 /// What a rewrite adds to a checksum: the folded sum of `~m + m'` over the changed words (RFC 1624, equation 3).
