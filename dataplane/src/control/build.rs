@@ -12,7 +12,8 @@ use crate::snapshot::{Backend, Parts, Port, Snapshot};
 use crate::tunnel::{self, GueForm};
 use crate::wire::ethernet::Mac;
 use ctl::config::{
-    Config, ConfigError, ConfigWarning, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel, unsupported,
+    Config, ConfigError, ConfigWarning, HealthType, Mode, Prefix, Protocol, Scheduler, Supported, Tunnel,
+    unsupported,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -205,6 +206,7 @@ pub(super) fn snapshot(
     let routes = config.routes.iter().map(|route| (route.to, route.via)).collect();
     let local_addresses = locals::by_slot(model, config, former);
     let resetting = model.slots.resetting();
+    let crossings = crossings(former, &backends);
     Snapshot::new(Parts {
         generation,
         services,
@@ -214,7 +216,17 @@ pub(super) fn snapshot(
         routes,
         local_addresses,
         resetting,
+        crossings,
     })
+}
+
+/// The crossings of the `former` snapshot whose backends have kept their slots: connections may be left of them.
+fn crossings(former: &Snapshot, backends: &[Option<Backend>]) -> Vec<(u32, Prefix)> {
+    let kept = |slot: u32| {
+        let now = backends.get(slot as usize).and_then(Option::as_ref);
+        now.zip(former.backend(slot)).is_some_and(|(now, before)| now.address == before.address)
+    };
+    former.crossings().iter().copied().filter(|&(slot, _)| kept(slot)).collect()
 }
 
 /// The tunnel of a service.

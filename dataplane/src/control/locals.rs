@@ -101,14 +101,6 @@ pub(super) fn refusals(config: &Config) -> Vec<ConfigError> {
         for (backend_index, backend) in service.backends.iter().enumerate() {
             let (address, path) =
                 (backend.address.ip, format!("service[{index}].backend[{backend_index}].address"));
-            if address.is_ipv6() != service.vip.is_ipv6() {
-                let problem = format!(
-                    "{address} and the VIP {} are of different families, which is not available in this build",
-                    service.vip
-                );
-                refuse(path, problem, "use an address of the VIP's family");
-                continue;
-            }
             let locals = finder.find(service, address);
             if locals.is_empty() {
                 let problem = format!("there is no local address from which {address} can be reached");
