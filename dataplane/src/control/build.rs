@@ -379,6 +379,29 @@ backend = [{ address = "10.1.0.11:25" }]
     }
 
     #[test]
+    fn connections_between_families_are_looked_for_as_long_as_there_may_be_some() {
+        let v4 = "10.0.0.1".parse().unwrap();
+        let (_, plain) = built(&Model::default(), TEXT, 1);
+        assert!(!plain.translates() && !plain.crosses("192.0.2.10".parse().unwrap()));
+        let text = TEXT
+            .replacen("mode = \"nat\"", "mode = \"full-nat\"", 1)
+            .replace("[\"10.1.0.1/24\"]", "[\"10.1.0.1/24\", \"2001:db8::1/64\"]")
+            .replace("address = \"10.1.0.12:80\"", "address = \"[2001:db8::12]:80\"");
+        let (one, first) = built(&Model::default(), &text, 1);
+        let slot = one.services[0].backends[1].slot;
+        assert_eq!(first.crossings(), [(slot, "192.0.2.10/32".parse().unwrap())]);
+        assert!(first.translates() && first.crosses("192.0.2.10".parse().unwrap()) && !first.crosses(v4));
+        // The backend is gone, its connections are not.
+        let config = Config::parse(TEXT, "test").unwrap();
+        let mut model = one.with(&config.services, 2).unwrap();
+        let links = [(Mac([2; 6]), 1400)];
+        let second = snapshot(2, &mut model, &config, &links, &first);
+        assert!(second.backend(slot).unwrap().removed);
+        assert_eq!(second.crossings(), first.crossings());
+        assert_eq!(second.local_addresses(slot), first.local_addresses(slot));
+    }
+
+    #[test]
     fn the_lowest_tier_with_anyone_in_it_serves() {
         let (mut model, _) = built(&Model::default(), TEXT, 1);
         let service = &mut model.services[0];

@@ -268,7 +268,8 @@ pub(super) fn through<K: Rewrite, P: Packet>(
         if entry.one_way {
             return tunnel::through(table, shared, arrival, id, parsed, packet);
         }
-        return translate::through(table.entry(id), shared, arrival, direction, parsed, packet);
+        let slot = entry.next_hops[direction as usize];
+        return translate::pass(table.entry(id), shared, arrival, direction, slot, packet);
     }
     pass(entry, shared, arrival, direction, parsed, packet)
 }

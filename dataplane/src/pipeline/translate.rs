@@ -125,21 +125,8 @@ fn decided<P: Packet>(
     }
 }
 
-/// Sends a packet of a connection between families on its way.
+/// Sends a packet of a connection between families, or a fragment, on its way to the next hop in `slot`.
 #[inline(never)]
-pub(super) fn through<K: Rewrite, P: Packet>(
-    entry: &Entry<K>,
-    shared: &mut Shared,
-    arrival: Context<'_>,
-    direction: Direction,
-    parsed: &Parsed<K>,
-    packet: &mut P,
-) -> Verdict {
-    let slot = entry.next_hops[direction as usize];
-    pass(entry, shared, arrival, direction, slot, packet)
-}
-
-/// As [`through`], also for fragments beyond the first, towards the next hop in `slot`.
 pub(super) fn pass<K: Rewrite, P: Packet>(
     entry: &Entry<K>,
     shared: &mut Shared,

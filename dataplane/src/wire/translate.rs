@@ -344,3 +344,254 @@ pub fn quoted_len(ipv6: bool, kind: u8, rest: u32, quoted: usize) -> usize {
     let length = if ipv6 { (rest >> 24) as usize * 8 } else { (rest >> 16 & 0xff) as usize * 4 };
     if has_length && length > 0 { length.min(quoted) } else { quoted }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{Ipv4Header, Ipv6Header};
+    use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    const V4: (IpAddr, IpAddr) =
+        (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)));
+    const V6: (IpAddr, IpAddr) =
+        (IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)));
+    const WIDE: Sizes = Sizes { mtu_told: 9000, mtu_about: 9000, total_len: 1500, fragment: false };
+
+    fn written(header: &Header, ipv6: bool) -> Vec<u8> {
+        let mut bytes = vec![0xee; header.len_in(ipv6) + header.payload];
+        header.emit(&mut bytes, if ipv6 { V6 } else { V4 }, 77).unwrap();
+        bytes
+    }
+
+    fn problem(kind: u8, code: u8, rest: u32) -> Problem {
+        Problem { kind, code, rest }
+    }
+
+    proptest! {
+        /// There and back is the same, in what both families can say.
+        #[test]
+        fn translation_is_undone_by_translation(
+            traffic_class: u8, hop_limit: u8, protocol in prop_oneof![Just(6u8), Just(17)], payload in 0usize..3000,
+            part: Option<(u16, u16, bool)>, start_v6: bool,
+        ) {
+            let part = part.map(|(identification, offset, more)| Part {
+                identification: identification.into(),
+                offset: (offset & 0x1fff).max(1),
+                more,
+            });
+            let mut header = Header { ipv6: start_v6, traffic_class, hop_limit, protocol, len: 0, payload, part };
+            header.len = header.len_in(start_v6);
+            let first = written(&header, start_v6);
+            prop_assert_eq!(Header::parse(&first), Ok(header));
+            let other = written(&header, !start_v6);
+            let seen = Header::parse(&other).unwrap();
+            prop_assert_eq!(seen, Header { ipv6: !start_v6, len: header.len_in(!start_v6), ..header });
+            prop_assert_eq!(other.len() as i32 - first.len() as i32, match (start_v6, part) {
+                (true, Some(_)) => -28,
+                _ => header.growth(),
+            });
+            prop_assert_eq!(written(&seen, start_v6), first);
+        }
+
+        #[test]
+        fn an_independent_parser_agrees(traffic_class: u8, hop_limit: u8, payload in 0usize..1500, fragment: bool) {
+            let part = fragment.then_some(Part { identification: 0x1234_abcd, offset: 5, more: true });
+            let header = Header { ipv6: true, traffic_class, hop_limit, protocol: 17, len: 40, payload, part };
+            let bytes = written(&header, false);
+            let (v4, _) = Ipv4Header::from_slice(&bytes).unwrap();
+            prop_assert_eq!(v4.header_checksum, v4.calc_header_checksum());
+            prop_assert_eq!((v4.time_to_live, usize::from(v4.total_len)), (hop_limit, 20 + payload));
+            prop_assert_eq!(v4.dscp.value() << 2 | v4.ecn.value(), traffic_class);
+            // Atomic beyond what IPv6 carries everywhere.
+            prop_assert_eq!(v4.dont_fragment, !fragment && payload > 1240);
+            let identification = if fragment { 0xabcd } else if v4.dont_fragment { 0 } else { 77 };
+            prop_assert_eq!(v4.identification, identification);
+            let bytes = written(&header, true);
+            let (v6, rest) = Ipv6Header::from_slice(&bytes).unwrap();
+            prop_assert_eq!((v6.traffic_class, v6.flow_label.value(), v6.hop_limit), (traffic_class, 0, hop_limit));
+            prop_assert_eq!((v6.next_header.0, rest.len()), (if fragment { 44 } else { 17 }, v6.payload_length.into()));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..120), v6: bool, kind: u8, code: u8, rest: u32) {
+            if let Some(first) = bytes.first_mut() {
+                *first = if v6 { 0x60 } else { 0x40 | *first & 0xf };
+            }
+            if let Ok(header) = Header::parse(&bytes) {
+                prop_assert!(header.len <= bytes.len());
+            }
+            let problem = problem(kind, code, rest);
+            if let Some(told) = problem.to_v6(WIDE) {
+                prop_assert!(icmp::v6::is_error(told.kind));
+            }
+            if let Some(told) = problem.to_v4(WIDE) {
+                prop_assert!(icmp::v4::is_error(told.kind));
+            }
+            prop_assert!(quoted_len(v6, kind, rest, bytes.len()) <= bytes.len());
+        }
+    }
+
+    /// RFC 7915 section 4.2.
+    #[test]
+    fn icmp_as_icmpv6() {
+        let expected = [
+            ((3, 0), Some((1, 0))),
+            ((3, 1), Some((1, 0))),
+            ((3, 2), Some((4, 1))),
+            ((3, 3), Some((1, 4))),
+            ((3, 4), Some((2, 0))),
+            ((3, 5), Some((1, 0))),
+            ((3, 6), Some((1, 0))),
+            ((3, 7), Some((1, 0))),
+            ((3, 8), Some((1, 0))),
+            ((3, 9), Some((1, 1))),
+            ((3, 10), Some((1, 1))),
+            ((3, 11), Some((1, 0))),
+            ((3, 12), Some((1, 0))),
+            ((3, 13), Some((1, 1))),
+            ((3, 14), None),
+            ((3, 15), Some((1, 1))),
+            ((3, 16), None),
+            ((4, 0), None),
+            ((5, 1), None),
+            ((11, 0), Some((3, 0))),
+            ((11, 1), Some((3, 1))),
+            ((12, 0), Some((4, 0))),
+            ((12, 1), None),
+            ((12, 2), Some((4, 0))),
+        ];
+        for ((kind, code), told) in expected {
+            let said = problem(kind, code, 0).to_v6(WIDE);
+            assert_eq!(said.map(|said| (said.kind, said.code)), told, "{kind}/{code}");
+        }
+        assert_eq!(problem(3, 2, 0).to_v6(WIDE).unwrap().rest, 6);
+        // Figure 3.
+        let pointers = [
+            (0, Some(0)),
+            (1, Some(1)),
+            (2, Some(4)),
+            (3, Some(4)),
+            (4, None),
+            (7, None),
+            (8, Some(7)),
+            (9, Some(6)),
+            (10, None),
+            (11, None),
+            (12, Some(8)),
+            (15, Some(8)),
+            (16, Some(24)),
+            (19, Some(24)),
+            (20, None),
+        ];
+        for (at, told) in pointers {
+            assert_eq!(problem(12, 0, at << 24).to_v6(WIDE).map(|said| said.rest), told, "{at}");
+        }
+    }
+
+    /// RFC 7915 section 5.2.
+    #[test]
+    fn icmpv6_as_icmp() {
+        let expected = [
+            ((1, 0), Some((3, 1))),
+            ((1, 1), Some((3, 10))),
+            ((1, 2), Some((3, 1))),
+            ((1, 3), Some((3, 1))),
+            ((1, 4), Some((3, 3))),
+            ((1, 5), None),
+            ((2, 0), Some((3, 4))),
+            ((3, 0), Some((11, 0))),
+            ((3, 1), Some((11, 1))),
+            ((4, 0), Some((12, 0))),
+            ((4, 1), Some((3, 2))),
+            ((4, 2), None),
+            ((100, 0), None),
+        ];
+        for ((kind, code), told) in expected {
+            let said = problem(kind, code, 0).to_v4(WIDE);
+            assert_eq!(said.map(|said| (said.kind, said.code)), told, "{kind}/{code}");
+        }
+        // Figure 6.
+        let pointers = [
+            (0, Some(0)),
+            (1, Some(1)),
+            (2, None),
+            (3, None),
+            (4, Some(2)),
+            (5, Some(2)),
+            (6, Some(9)),
+            (7, Some(8)),
+            (8, Some(12)),
+            (23, Some(12)),
+            (24, Some(16)),
+            (39, Some(16)),
+            (40, None),
+        ];
+        for (at, told) in pointers {
+            assert_eq!(problem(4, 0, at).to_v4(WIDE).map(|said| said.rest >> 24), told, "{at}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_other_family() {
+        let to_v6 = |mtu, sizes| problem(3, 4, mtu).to_v6(sizes).unwrap().rest;
+        assert_eq!(to_v6(1400, WIDE), 1420);
+        assert_eq!(to_v6(1000, WIDE), 1280, "no IPv6 link has less");
+        assert_eq!(to_v6(1400, Sizes { mtu_told: 1300, ..WIDE }), 1300);
+        assert_eq!(to_v6(1400, Sizes { mtu_about: 1290, ..WIDE }), 1310);
+        // RFC 1191 section 7: the router does not say.
+        assert_eq!(to_v6(0, WIDE), 1512);
+        assert_eq!(to_v6(0, Sizes { total_len: 1492, ..WIDE }), 1280);
+        let to_v4 = |mtu, sizes| problem(2, 0, mtu).to_v4(sizes).unwrap().rest;
+        assert_eq!(to_v4(1400, WIDE), 1380);
+        assert_eq!(to_v4(1400, Sizes { fragment: true, ..WIDE }), 1372);
+        assert_eq!(to_v4(1400, Sizes { mtu_told: 1300, ..WIDE }), 1300);
+        assert_eq!(to_v4(1400, Sizes { mtu_about: 1310, ..WIDE }), 1290);
+        assert_eq!(to_v4(u32::MAX, Sizes { mtu_told: 9000, mtu_about: u32::MAX, ..WIDE }), 9000);
+        assert_eq!(to_v4(5, WIDE), 68);
+    }
+
+    #[test]
+    fn what_is_behind_a_quote_is_no_part_of_it() {
+        assert_eq!(quoted_len(false, 11, 32 << 16, 200), 128);
+        assert_eq!(quoted_len(true, 3, 16 << 24, 200), 128);
+        assert_eq!(quoted_len(true, 3, 16 << 24, 100), 100);
+        assert_eq!(quoted_len(true, 2, 1280, 200), 200);
+        assert_eq!(quoted_len(false, 3, 1400, 200), 200);
+    }
+
+    #[test]
+    fn routes_of_the_senders_are_noticed_until_they_are_over() {
+        let options = [
+            (&[][..], false),
+            (&[131, 7, 4, 1, 2, 3, 4, 0], true),
+            (&[131, 7, 8, 1, 2, 3, 4, 0], false),
+            (&[1, 137, 7, 4, 1, 2, 3, 4], true),
+            // Record route; then a strict one.
+            (&[7, 3, 4, 1, 137, 7, 4, 9, 9, 9, 9, 0], true),
+            (&[0, 131, 7, 4], false),
+            (&[131, 9, 4, 0], false),
+        ];
+        for (options, routed) in options {
+            assert_eq!(has_source_route(options), routed, "{options:?}");
+        }
+        let header = Header {
+            ipv6: true,
+            traffic_class: 0,
+            hop_limit: 9,
+            protocol: 17,
+            len: 40,
+            payload: 8,
+            part: None,
+        };
+        let mut packet = written(&header, true);
+        packet[6] = 0;
+        // Hop-by-hop options, then a routing header.
+        packet.splice(40..40, [43, 0, 1, 4, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0]);
+        packet[5] += 16;
+        let seen = Header::parse(&packet).unwrap();
+        assert_eq!((seen.len, seen.payload, seen.protocol), (56, 8, 17));
+        packet[51] = 1;
+        assert_eq!(Header::parse(&packet), Err(Untranslatable::SourceRoute));
+    }
+}
