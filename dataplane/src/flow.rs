@@ -87,7 +87,8 @@ pub trait FlowKey: sealed::Sealed + Copy + Eq + Debug + Default + Send + Sync + 
     /// The same flow seen from its other end.
     #[must_use]
     fn reversed(self) -> Self;
-    /// Key of a flow by its parts; addresses of the other family give the unspecified address.
+    /// Key of a flow by its parts. IPv6 keys hold IPv4 addresses too ([`V6Key`]); in IPv4 keys an IPv6 address becomes the
+    /// unspecified one.
     fn new(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Self;
     fn protocol(&self) -> u8;
     fn source(&self) -> (IpAddr, u16);
@@ -212,6 +213,9 @@ impl FlowKey for V4Key {
 }
 
 /// IPv6: 40 bytes.
+///
+/// The side of a connection between address families on which it is IPv4 has a key of this kind too, with IPv4-mapped
+/// addresses (RFC 4291 section 2.5.5.2), which no packet may bear. Seen from outside, such a key has IPv4 addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[repr(C)]
 pub struct V6Key {
@@ -266,7 +270,9 @@ impl FlowKey for V6Key {
     fn new(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Self {
         let words = |address| {
             let octets = match address {
-                IpAddr::V4(_) => [0; 16],
+                // Of neither family: what a stable hash does not look at.
+                IpAddr::V4(v4) if v4.is_unspecified() => [0; 16],
+                IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
                 IpAddr::V6(v6) => Ipv6Addr::octets(&v6),
             };
             let bits = u128::from_le_bytes(octets);
@@ -317,12 +323,13 @@ impl FlowKey for V6Key {
 
 fn v6_address([low, high]: [u64; 2]) -> IpAddr {
     let bits = u128::from(low) | u128::from(high) << 64;
-    Ipv6Addr::from(bits.to_le_bytes()).into()
+    Ipv6Addr::from(bits.to_le_bytes()).to_canonical()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::checksum::Delta;
     use proptest::prelude::*;
 
     fn check<K: FlowKey>(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16)) {
@@ -338,6 +345,22 @@ mod tests {
         fn parts_survive(a: [u8; 4], b: [u8; 4], c: [u8; 16], d: [u8; 16], sport: u16, dport: u16, protocol: u8) {
             check::<V4Key>(protocol, (a.into(), sport), (b.into(), dport));
             check::<V6Key>(protocol, (c.into(), sport), (d.into(), dport));
+            prop_assume!(a != [0; 4] && b != [0; 4]);
+            check::<V6Key>(protocol, (a.into(), sport), (b.into(), dport));
+        }
+
+        /// What the transport checksum of one family turns into that of the other stands on this.
+        #[test]
+        fn a_mapped_address_adds_to_a_checksum_what_the_address_does(a: [u8; 4], b: [u8; 4], c: [u8; 16], d: [u8; 16], sum: u16) {
+            prop_assume!(a != [0; 4] && b != [0; 4]);
+            let mapped = V6Key::new(6, (a.into(), 1), (b.into(), 2));
+            let other = V6Key::new(6, (c.into(), 1), (d.into(), 2));
+            let there = Delta::between(other.address_sum(), mapped.address_sum()).apply(sum);
+            let bytes = [&c[..], &d].concat();
+            let short = [&a[..], &b, &[0; 24]].concat();
+            let expected = Delta::replace(&bytes, &short).apply(sum);
+            // 0 and all ones are one number in one's complement.
+            prop_assert!(there == expected || [there, expected] == [0, 0xffff] || [there, expected] == [0xffff, 0]);
         }
 
         #[test]

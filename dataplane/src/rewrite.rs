@@ -10,6 +10,12 @@ pub const L3: usize = ethernet::LEN;
 
 /// Families whose packets can be rewritten.
 pub trait Rewrite: FlowKey {
+    /// The key of the other table.
+    type Peer: Rewrite<Peer = Self>;
+
+    /// Keys hold addresses of both families, not of IPv4 alone.
+    const BOTH_FAMILIES: bool;
+
     /// Takes one hop from the limit. The caller has made sure that there is one.
     fn decrement_hop_limit(frame: &mut [u8]);
 
@@ -57,7 +63,7 @@ pub fn apply<K: Rewrite>(entry: &Entry<K>, direction: Direction, protocol: u8, f
 
 /// Writes ports and updates the transport checksum.
 #[inline(always)]
-fn transport(frame: &mut [u8], l4: usize, ports: [u8; 4], protocol: u8, delta: Delta) {
+pub(crate) fn transport(frame: &mut [u8], l4: usize, ports: [u8; 4], protocol: u8, delta: Delta) {
     if protocol == protocol::UDP {
         // The parser has seen this much.
         let Some(header) = frame.get_mut(l4..).and_then(|rest| rest.first_chunk_mut::<{ udp::LEN }>()) else {
@@ -78,8 +84,17 @@ fn transport(frame: &mut [u8], l4: usize, ports: [u8; 4], protocol: u8, delta: D
 /// cut short behind the ports; checksums follow as far as they are there. `l4` is the offset of the transport header.
 pub fn requote<K: Rewrite>(packet: &mut [u8], l4: usize, from: &K, to: &K) {
     K::readdress(packet, to);
+    if let Some(header) = packet.get_mut(l4..) {
+        requote_transport(header, from, to);
+    }
+}
+
+/// As [`requote`], of the transport header alone.
+pub fn requote_transport<K: Rewrite>(header: &mut [u8], from: &K, to: &K) {
     let delta = Delta::between(from.address_sum().and(from.port_sum()), to.address_sum().and(to.port_sum()));
-    let Some(header) = packet.get_mut(l4..).filter(|header| header.len() >= 4) else { return };
+    if header.len() < 4 {
+        return;
+    }
     header[..4].copy_from_slice(&to.ports());
     let udp = to.protocol() == protocol::UDP;
     let checksum = if udp { udp::at::CHECKSUM } else { tcp::at::CHECKSUM };
@@ -90,6 +105,8 @@ pub fn requote<K: Rewrite>(packet: &mut [u8], l4: usize, from: &K, to: &K) {
 }
 
 impl Rewrite for V4Key {
+    type Peer = V6Key;
+    const BOTH_FAMILIES: bool = false;
     const HOP_DELTA: Delta = Delta::HOP;
     const HEADERS: usize = L3 + ipv4::LEN + udp::LEN;
 
@@ -139,6 +156,8 @@ impl Rewrite for V4Key {
 }
 
 impl Rewrite for V6Key {
+    type Peer = V4Key;
+    const BOTH_FAMILIES: bool = true;
     // No checksum in the header, so no change to it either.
     const HOP_DELTA: Delta = Delta::NONE;
     const HEADERS: usize = L3 + ipv6::LEN + udp::LEN;

@@ -9,7 +9,7 @@ use crate::route::{NextHop, PortId, Route, RouteTable};
 use crate::service::{FastMap, FastSet, Service, ServiceTable};
 use crate::tunnel::{self, Encapsulation, TunnelEnd};
 use crate::wire::ethernet::Mac;
-use ctl::config::{InterfaceAddress, Prefix};
+use ctl::config::{InterfaceAddress, Mode, Prefix};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -35,6 +35,9 @@ pub struct Snapshot {
     /// By backend slot.
     local_addresses: Vec<Arc<[IpAddr]>>,
     resetting: Vec<u32>,
+    crossings: Vec<(u32, Prefix)>,
+    /// Where IPv4 packets of connections between address families go to.
+    crossed: Locality,
 }
 
 /// A backend, by its slot. Slots stay with a backend for as long as any worker holds a connection to it, so that a
@@ -86,6 +89,8 @@ pub struct Parts {
     pub local_addresses: Vec<Arc<[IpAddr]>>,
     /// Slots of backends whose connections are to be reset, in order.
     pub resetting: Vec<u32>,
+    /// Slots of backends that connections between address families may be left of, and the VIP of these.
+    pub crossings: Vec<(u32, Prefix)>,
 }
 
 /// Stands for no port: nobody on any link is told about an address of it.
@@ -93,8 +98,17 @@ const NO_PORT: PortId = PortId::MAX;
 
 impl Snapshot {
     pub fn new(parts: Parts) -> Self {
-        let Parts { generation, services, backends, tunnels, ports, routes, local_addresses, resetting } =
-            parts;
+        let Parts {
+            generation,
+            services,
+            backends,
+            tunnels,
+            ports,
+            routes,
+            local_addresses,
+            resetting,
+            mut crossings,
+        } = parts;
         let mut locals = FastMap::default();
         let mut list = Vec::new();
         for (id, port) in ports.iter().enumerate() {
@@ -135,6 +149,7 @@ impl Snapshot {
         for &address in locals.keys() {
             locality.add_host(address);
         }
+        let crossed = cross(&services, &backends, &local_addresses, &mut crossings);
         let near = |address| on_link.on_link(address).map(|port| (address, port));
         let neighbors = backends
             .iter()
@@ -156,6 +171,8 @@ impl Snapshot {
             locality,
             local_addresses,
             resetting,
+            crossings,
+            crossed,
         }
     }
 
@@ -234,6 +251,28 @@ impl Snapshot {
         own_towards(&self.routes, &self.ports, address)
     }
 
+    /// Whether `address` is that of a backend on a link.
+    pub fn is_near_backend(&self, address: IpAddr) -> bool {
+        self.neighbors.contains_key(&address)
+    }
+
+    /// Whether there are connections between address families, or may be.
+    #[inline]
+    pub fn translates(&self) -> bool {
+        !self.crossings.is_empty()
+    }
+
+    /// Backends of connections between address families, by slot and VIP.
+    pub fn crossings(&self) -> &[(u32, Prefix)] {
+        &self.crossings
+    }
+
+    /// Whether IPv4 packets to `address` may belong to such a connection. A coarse question, with a quick no.
+    #[inline]
+    pub fn crosses(&self, address: IpAddr) -> bool {
+        self.translates() && self.crossed.may_hold(address)
+    }
+
     /// Whether the balancer answers for `address` on `port`: an address of that port, or a VIP.
     pub fn answers_for(&self, address: IpAddr, port: PortId) -> bool {
         self.locals.get(&address) == Some(&port) || self.table.is_vip(address)
@@ -248,6 +287,36 @@ impl Snapshot {
     pub fn is_local(&self, address: IpAddr) -> bool {
         self.locality.may_hold(address) && (self.locals.contains_key(&address) || self.table.is_vip(address))
     }
+}
+
+/// Adds to `crossings` the backends of another family than their VIP; where IPv4 packets of their connections go to.
+fn cross(
+    services: &[Service],
+    backends: &[Option<Backend>],
+    local_addresses: &[Arc<[IpAddr]>],
+    crossings: &mut Vec<(u32, Prefix)>,
+) -> Locality {
+    let known: FastSet<(u32, Prefix)> = crossings.iter().copied().collect();
+    for (slot, backend) in backends.iter().enumerate() {
+        let Some(backend) = backend.filter(|backend| !backend.removed) else { continue };
+        let Some(service) = services.get(backend.service as usize) else { continue };
+        let crossing = (slot as u32, service.vip);
+        if service.mode == Mode::FullNat
+            && service.vip.is_ipv6() != backend.address.is_ipv6()
+            && !known.contains(&crossing)
+        {
+            crossings.push(crossing);
+        }
+    }
+    let mut crossed = Locality::default();
+    for &(slot, vip) in &*crossings {
+        // On whichever side it is IPv4.
+        crossed.add(vip);
+        for &local in local_addresses.get(slot as usize).into_iter().flat_map(|list| &**list) {
+            crossed.add_host(local);
+        }
+    }
+    crossed
 }
 
 /// The balancer's own address for packets to `destination`: of the port that leads there, on the next hop's subnet.

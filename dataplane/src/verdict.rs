@@ -110,6 +110,12 @@ drop_reasons! {
     IcmpErrorAboutIcmp = "icmp_error_about_icmp",
     /// An ICMP message in fragments, or an ICMP error about a fragment without ports.
     IcmpFragment = "icmp_fragment",
+    /// An ICMP error about a connection between address families for which the other one has no words (RFC 7915).
+    IcmpUntranslatable = "icmp_untranslatable",
+    /// An IPv4 datagram in fragments and without a UDP checksum, which IPv6 asks for (RFC 7915 section 4.5).
+    UdpChecksumMissing = "udp_checksum_missing",
+    /// A packet with a source route that is not over, for a backend of the other address family (RFC 7915).
+    SourceRoute = "source_route",
     /// An ICMP error about a tunnel to a backend that says nothing to a client.
     TunnelError = "tunnel_error",
     /// A multicast or broadcast packet.
@@ -136,7 +142,7 @@ drop_reasons! {
     NeighborQueueFull = "neighbor_queue_full",
     /// Larger than the MTU of the port that it would leave by.
     MtuExceeded = "mtu_exceeded",
-    /// No room in the packet's buffer for the headers of the tunnel.
+    /// No room in the packet's buffer for longer headers, as of a tunnel.
     NoHeadroom = "no_headroom",
     /// The port's transmit ring was full.
     TxFull = "tx_full",

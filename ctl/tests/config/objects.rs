@@ -231,7 +231,7 @@ fn bad_backends() {
         &backend("[2001:db8::11]:80"),
         "service.backend.address",
         "different families",
-        "use an IPv4 address; nat keeps",
+        "use an IPv4 address, or mode = \"full-nat\"; nat keeps",
     );
     wrong_end(
         &backend("192.0.2.10:8080"),

@@ -36,8 +36,9 @@ pub struct Entry<K> {
     pub state: State,
     /// Replies do not pass here: only the first key is indexed, and nothing but the hop limit is rewritten.
     pub one_way: bool,
-    /// One way, and through the tunnel to the backend.
-    pub tunnelled: bool,
+    /// Packets leave in another way than rewritten: if it is one-way, through the tunnel to the backend, else as packets
+    /// of the other address family.
+    pub detour: bool,
 }
 
 const _: () = assert!(size_of::<Entry<V4Key>>() == 64 && size_of::<Entry<V6Key>>() == 128);
@@ -58,7 +59,7 @@ impl<K: FlowKey> Default for Entry<K> {
             transport_delta: [Delta::default(); 2],
             state: State::Free,
             one_way: false,
-            tunnelled: false,
+            detour: false,
         }
     }
 }

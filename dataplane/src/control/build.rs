@@ -12,7 +12,8 @@ use crate::snapshot::{Backend, Parts, Port, Snapshot};
 use crate::tunnel::{self, GueForm};
 use crate::wire::ethernet::Mac;
 use ctl::config::{
-    Config, ConfigError, ConfigWarning, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel, unsupported,
+    Config, ConfigError, ConfigWarning, HealthType, Mode, Prefix, Protocol, Scheduler, Supported, Tunnel,
+    unsupported,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -205,6 +206,7 @@ pub(super) fn snapshot(
     let routes = config.routes.iter().map(|route| (route.to, route.via)).collect();
     let local_addresses = locals::by_slot(model, config, former);
     let resetting = model.slots.resetting();
+    let crossings = crossings(former, &backends);
     Snapshot::new(Parts {
         generation,
         services,
@@ -214,7 +216,17 @@ pub(super) fn snapshot(
         routes,
         local_addresses,
         resetting,
+        crossings,
     })
+}
+
+/// The crossings of the `former` snapshot whose backends have kept their slots: connections may be left of them.
+fn crossings(former: &Snapshot, backends: &[Option<Backend>]) -> Vec<(u32, Prefix)> {
+    let kept = |slot: u32| {
+        let now = backends.get(slot as usize).and_then(Option::as_ref);
+        now.zip(former.backend(slot)).is_some_and(|(now, before)| now.address == before.address)
+    };
+    former.crossings().iter().copied().filter(|&(slot, _)| kept(slot)).collect()
 }
 
 /// The tunnel of a service.
@@ -364,6 +376,29 @@ backend = [{ address = "10.1.0.11:25" }]
         let kept = snapshot.tunnel(two.services[0].backends[0].slot).unwrap();
         assert_eq!((kept.overhead(), kept.sources().len()), (20, 4));
         assert!(snapshot.is_local("10.1.0.67".parse().unwrap()));
+    }
+
+    #[test]
+    fn connections_between_families_are_looked_for_as_long_as_there_may_be_some() {
+        let v4 = "10.0.0.1".parse().unwrap();
+        let (_, plain) = built(&Model::default(), TEXT, 1);
+        assert!(!plain.translates() && !plain.crosses("192.0.2.10".parse().unwrap()));
+        let text = TEXT
+            .replacen("mode = \"nat\"", "mode = \"full-nat\"", 1)
+            .replace("[\"10.1.0.1/24\"]", "[\"10.1.0.1/24\", \"2001:db8::1/64\"]")
+            .replace("address = \"10.1.0.12:80\"", "address = \"[2001:db8::12]:80\"");
+        let (one, first) = built(&Model::default(), &text, 1);
+        let slot = one.services[0].backends[1].slot;
+        assert_eq!(first.crossings(), [(slot, "192.0.2.10/32".parse().unwrap())]);
+        assert!(first.translates() && first.crosses("192.0.2.10".parse().unwrap()) && !first.crosses(v4));
+        // The backend is gone, its connections are not.
+        let config = Config::parse(TEXT, "test").unwrap();
+        let mut model = one.with(&config.services, 2).unwrap();
+        let links = [(Mac([2; 6]), 1400)];
+        let second = snapshot(2, &mut model, &config, &links, &first);
+        assert!(second.backend(slot).unwrap().removed);
+        assert_eq!(second.crossings(), first.crossings());
+        assert_eq!(second.local_addresses(slot), first.local_addresses(slot));
     }
 
     #[test]

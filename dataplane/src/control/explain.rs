@@ -173,6 +173,11 @@ fn new(
                 told.notes.push(format!("{} local addresses take turns; the first is shown", locals.len()));
             }
             told.notes.push("the local port is chosen when the connection is made".into());
+            if backend.address.is_ipv6() != target.0.is_ipv6() {
+                let family = if backend.address.is_ipv6() { "IPv6" } else { "IPv4" };
+                told.notes
+                    .push(format!("it is translated to {family}, the family of the backend (RFC 7915)"));
+            }
             let local = locals.first().map_or_else(|| "*".to_owned(), |local| any_port(*local));
             (local, text(to))
         }

@@ -101,19 +101,16 @@ pub(super) fn refusals(config: &Config) -> Vec<ConfigError> {
         for (backend_index, backend) in service.backends.iter().enumerate() {
             let (address, path) =
                 (backend.address.ip, format!("service[{index}].backend[{backend_index}].address"));
-            if address.is_ipv6() != service.vip.is_ipv6() {
-                let problem = format!(
-                    "{address} and the VIP {} are of different families, which is not available in this build",
-                    service.vip
-                );
-                refuse(path, problem, "use an address of the VIP's family");
-                continue;
-            }
             let locals = finder.find(service, address);
             if locals.is_empty() {
                 let problem = format!("there is no local address from which {address} can be reached");
-                let remedy =
-                    "give the port towards it an address of that family, or the service local_addresses";
+                let remedy = match (service.local_addresses.is_empty(), address.is_ipv6()) {
+                    (true, _) => {
+                        "give the port towards it an address of that family, or the service local_addresses"
+                    }
+                    (false, true) => "add an IPv6 address to local_addresses, or leave them out",
+                    (false, false) => "add an IPv4 address to local_addresses, or leave them out",
+                };
                 refuse(path, problem, remedy);
             }
             used.extend(locals.iter().filter(|local| !used.contains(local)).copied().collect::<Vec<_>>());
@@ -210,9 +207,28 @@ backend = [{ address = "10.1.0.11:8080" }, { address = "10.9.0.12:8080" }, { add
     }
 
     #[test]
-    fn families_do_not_mix_and_answers_do_not_look_like_requests() {
+    fn backends_of_either_family_find_an_address_of_theirs() {
         let mixed = TEXT.replace("10.1.0.11:8080", "[2001:db8:1::11]:8080");
-        assert!(refused(&mixed).contains("different families"));
+        assert_eq!(locals(&mixed), [["2001:db8:1::1"], ["10.2.0.1"], ["10.0.0.2"]]);
+        let named = mixed.replace(
+            "\"full-nat\"",
+            "\"full-nat\"\nlocal_addresses = [\"10.1.0.50\", \"2001:db8:1::5\", \"2001:db8:1::6\"]",
+        );
+        assert_eq!(locals(&named), [&["2001:db8:1::5", "2001:db8:1::6"][..], &["10.1.0.50"], &["10.1.0.50"]]);
+        let without = mixed.replace(", \"2001:db8:1::1/64\"", "");
+        assert_eq!(
+            refused(&without.replace("[2001:db8:1::11]", "[2001:db8::11]")),
+            "",
+            "the other port has one"
+        );
+        let narrow = mixed.replace("\"full-nat\"", "\"full-nat\"\nlocal_addresses = [\"10.1.0.50\"]");
+        let problem = refused(&narrow);
+        assert!(problem.contains("no local address from which 2001:db8:1::11 can be reached"), "{problem}");
+        assert!(problem.contains("add an IPv6 address to local_addresses"), "{problem}");
+    }
+
+    #[test]
+    fn answers_do_not_look_like_requests() {
         let second = format!(
             "{TEXT}[[service]]\nname = \"dns\"\nvip = \"10.1.0.1\"\nports = \"5353\"\nprotocol = \"udp\"\nmode = \"nat\"\n\
              backend = [{{ address = \"10.1.0.11:53\" }}]\n"

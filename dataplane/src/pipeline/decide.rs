@@ -15,6 +15,7 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::protocol;
 use crate::wire::tcp::flag;
 use ctl::config::Mode;
+use std::net::IpAddr;
 
 /// Backends tried when one already has a connection from the client's address and port.
 const ATTEMPTS: u64 = 4;
@@ -27,6 +28,46 @@ pub(super) enum Plan<K> {
     Refused(DropReason),
     /// A connection to be entered.
     Connect(Proposal<K>),
+    /// It takes both tables to decide: see [`translate`](super::translate).
+    Later,
+    /// A connection that this table cannot hold: its backend is of the other family.
+    Across(Across),
+}
+
+/// A connection between address families that is about to be made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Across {
+    /// Position of the service.
+    pub(super) service: u32,
+    /// Slot of the backend.
+    pub(super) backend: u32,
+    /// Stable hash of the flow.
+    pub(super) flow_hash: u64,
+}
+
+/// Which backend a proposal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The one that the client had before, or else the scheduler's.
+    Any,
+    /// The scheduler's.
+    Other,
+    /// This one.
+    Given(u32),
+}
+
+/// Why there is no proposal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    Refused(DropReason),
+    /// The backend in this slot is of a family that the table does not hold.
+    OtherFamily(u32),
+}
+
+impl From<DropReason> for Failure {
+    fn from(reason: DropReason) -> Self {
+        Self::Refused(reason)
+    }
 }
 
 /// A connection that is about to be made.
@@ -40,16 +81,24 @@ pub(super) struct Proposal<K> {
     timeout: u32,
 }
 
-/// Decides which service, worker and backend a first packet is for.
+/// Decides which service, worker and backend a first packet is for; `peer` is the other family's table, if it is at hand.
 pub(super) fn plan<K: Rewrite>(
     table: &Table<K>,
+    peer: Option<&Table<K::Peer>>,
     shared: &mut Shared,
     arrival: Context<'_>,
     parsed: &Parsed<K>,
 ) -> Plan<K> {
     let (client, target) = (parsed.key.source(), parsed.key.destination());
+    if client.0.is_ipv6() != target.0.is_ipv6() {
+        // An IPv6 packet to an IPv4-mapped address.
+        return Plan::Settled(Verdict::Drop(DropReason::NoService));
+    }
     if target.1 >= FIRST_PROBE_PORT && arrival.snapshot.owns(target.0) {
         return Plan::Settled(Verdict::Deliver);
+    }
+    if peer.is_none() && target.0.is_ipv4() && (K::BOTH_FAMILIES || arrival.snapshot.crosses(target.0)) {
+        return Plan::Later;
     }
     let Some(index) = arrival.snapshot.find_service(parsed.key.protocol(), target.0, target.1) else {
         // Not to a service: perhaps a backend's answer, for a connection that another worker owns.
@@ -73,10 +122,28 @@ pub(super) fn plan<K: Rewrite>(
     if !arrival.handed && owner != shared.worker {
         return Plan::Settled(Verdict::HandOff(owner));
     }
+    if peer.is_none()
+        && arrival.snapshot.translates()
+        && may_take_local_end(arrival.snapshot, service, client.0)
+    {
+        return Plan::Later;
+    }
     let flow_hash = flow_hash(shared, service, &parsed.key);
-    match propose(table, shared, arrival, index as u32, parsed, flow_hash, true) {
+    let index = index as u32;
+    match propose(table, peer, shared, arrival, index, parsed, flow_hash, Choice::Any) {
         Ok(proposal) => Plan::Connect(proposal),
-        Err(reason) => Plan::Refused(reason),
+        Err(Failure::Refused(reason)) => Plan::Refused(reason),
+        Err(Failure::OtherFamily(backend)) => Plan::Across(Across { service: index, backend, flow_hash }),
+    }
+}
+
+/// Whether a connection of `client` needs a local end, which must be free in both tables where backends of one family are
+/// spoken to by both.
+fn may_take_local_end(snapshot: &Snapshot, service: &Service, client: IpAddr) -> bool {
+    match service.mode {
+        Mode::FullNat => true,
+        Mode::Nat => snapshot.is_near_backend(client),
+        Mode::Dsr => false,
     }
 }
 
@@ -119,37 +186,46 @@ pub(super) fn remembered<K: FlowKey>(
     (backend.serving && backend.service == index).then_some(slot)
 }
 
-/// A connection to the backend that the client had before, if `again`, or else that the scheduler picks for `flow_hash`.
-fn propose<K: Rewrite>(
+/// A connection to the backend that is given, or that the client had before, or that the scheduler picks for `flow_hash`.
+#[allow(clippy::too_many_arguments, reason = "all that a connection depends on")]
+pub(super) fn propose<K: Rewrite>(
     table: &Table<K>,
+    peer: Option<&Table<K::Peer>>,
     shared: &mut Shared,
     arrival: Context<'_>,
     index: u32,
     parsed: &Parsed<K>,
     flow_hash: u64,
-    again: bool,
-) -> Result<Proposal<K>, DropReason> {
+    choice: Choice,
+) -> Result<Proposal<K>, Failure> {
     let service = &arrival.snapshot.services()[index as usize];
     let key = parsed.key;
     let state = match key.protocol() {
-        protocol::TCP if parsed.tcp_flags & flag::RST != 0 => return Err(DropReason::NoConnection),
+        protocol::TCP if parsed.tcp_flags & flag::RST != 0 => return Err(DropReason::NoConnection.into()),
         // The backend knows it by another local end, if at all: this one cannot go on.
         protocol::TCP if service.mode == Mode::FullNat && !begins(parsed.tcp_flags) => {
-            return Err(DropReason::NoConnection);
+            return Err(DropReason::NoConnection.into());
         }
         protocol::TCP => State::of_first_segment(parsed.tcp_flags),
         _ => State::UdpNew,
     };
     let one_way = service.mode == Mode::Dsr;
-    let slot =
-        if let (true, Some(slot)) = (again, remembered(shared, arrival.snapshot, arrival.now, index, &key)) {
-            slot
-        } else {
-            let mut spare = Cursor::default();
-            let cursor = shared.cursors.get_mut(service.id as usize).unwrap_or(&mut spare);
-            service.scheduler.pick(flow_hash, cursor).ok_or(DropReason::NoBackend)?
-        };
+    let known = match choice {
+        Choice::Any => remembered(shared, arrival.snapshot, arrival.now, index, &key),
+        Choice::Other => None,
+        Choice::Given(slot) => Some(slot),
+    };
+    let slot = if let Some(slot) = known {
+        slot
+    } else {
+        let mut spare = Cursor::default();
+        let cursor = shared.cursors.get_mut(service.id as usize).unwrap_or(&mut spare);
+        service.scheduler.pick(flow_hash, cursor).ok_or(DropReason::NoBackend)?
+    };
     let backend = arrival.snapshot.backend(slot).ok_or(DropReason::NoBackend)?;
+    if service.mode == Mode::FullNat && backend.address.is_ipv6() && !K::BOTH_FAMILIES {
+        return Err(Failure::OtherFamily(slot));
+    }
     let to_backend = shared.neighbor_of_backend(arrival.snapshot, slot, backend.address)?;
     let (client, target) = (key.source(), key.destination());
     let (to_client, reply) = if one_way {
@@ -167,9 +243,9 @@ fn propose<K: Rewrite>(
         let reply = match local {
             // The backend knows it by another local end, if at all: this one cannot go on.
             Some(_) if key.protocol() == protocol::TCP && !begins(parsed.tcp_flags) => {
-                return Err(DropReason::NoConnection);
+                return Err(DropReason::NoConnection.into());
             }
-            Some(addresses) => full_nat::answers(table, shared, addresses, key.protocol(), to)
+            Some(addresses) => full_nat::answers(table, peer, shared, addresses, key.protocol(), to)
                 .ok_or(DropReason::LocalPortsExhausted)?,
             None => K::new(key.protocol(), to, client),
         };
@@ -187,11 +263,15 @@ fn propose<K: Rewrite>(
         transport_delta,
         state,
         one_way,
-        tunnelled: one_way && arrival.snapshot.tunnel(slot).is_some(),
+        detour: if one_way {
+            arrival.snapshot.tunnel(slot).is_some()
+        } else {
+            backend.address.is_ipv6() != client.0.is_ipv6()
+        },
     };
     let hashes = table.prepare(parsed.hash, &entry.keys);
     // Now, not when it is entered: others of this client may be in the same burst.
-    if let (true, Some(mark)) = (again, mark(shared, service, &key)) {
+    if let (true, Some(mark)) = (choice != Choice::Other, mark(shared, service, &key)) {
         shared.clients.note(shared.worker, mark, slot, arrival.now);
     }
     Ok(Proposal { entry, hashes, service: index, flow_hash, timeout: service.timeouts.of(state) })
@@ -200,6 +280,7 @@ fn propose<K: Rewrite>(
 /// Enters a proposed connection and sends its first packet through it.
 pub(super) fn connect<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
+    peer: Option<&Table<K::Peer>>,
     shared: &mut Shared,
     arrival: Context<'_>,
     proposal: &mut Proposal<K>,
@@ -225,10 +306,17 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
                 // Another backend; with full-nat another local port will do.
                 let other = attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let full_nat = arrival.snapshot.services()[proposal.service as usize].mode == Mode::FullNat;
-                let hash = proposal.flow_hash.wrapping_add(if full_nat { 0 } else { other });
-                match propose(table, shared, arrival, proposal.service, parsed, hash, full_nat) {
+                let (choice, hash) = if full_nat {
+                    (Choice::Given(proposal.entry.backend), proposal.flow_hash)
+                } else {
+                    (Choice::Other, proposal.flow_hash.wrapping_add(other))
+                };
+                match propose(table, peer, shared, arrival, proposal.service, parsed, hash, choice) {
                     Ok(other) => *proposal = other,
-                    Err(reason) => return refuse::packet(shared, arrival, parsed, packet, reason),
+                    Err(Failure::Refused(reason)) => {
+                        return refuse::packet(shared, arrival, parsed, packet, reason);
+                    }
+                    Err(Failure::OtherFamily(_)) => return Verdict::Drop(DropReason::NoBackend),
                 }
             }
         }
@@ -239,17 +327,20 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
 /// A later fragment of a datagram whose first one went on without a connection, as `dsr` allows; or whose connection is gone.
 pub(super) fn unconnected<K: Rewrite, P: Packet>(
     table: &Table<K>,
+    peer: &Table<K::Peer>,
     shared: &mut Shared,
     arrival: Context<'_>,
     parsed: &Parsed<K>,
     packet: &mut P,
 ) -> Verdict {
-    match plan(table, shared, arrival, parsed) {
+    match plan(table, Some(peer), shared, arrival, parsed) {
         Plan::Connect(proposal) if proposal.entry.one_way => {
             untracked(shared, arrival, &proposal, parsed, packet)
         }
         Plan::Settled(Verdict::Drop(reason)) | Plan::Refused(reason) => Verdict::Drop(reason),
-        Plan::Connect(_) | Plan::Settled(_) => Verdict::Drop(DropReason::NoConnection),
+        Plan::Connect(_) | Plan::Settled(_) | Plan::Later | Plan::Across(_) => {
+            Verdict::Drop(DropReason::NoConnection)
+        }
     }
 }
 

@@ -75,7 +75,14 @@ impl Pipeline {
     /// What would become of a packet that came now.
     pub fn explain(&self, question: Question, now: Tick) -> Explanation {
         if question.destination.0.is_ipv4() {
-            explain::<V4Key>(&self.v4, &self.shared, &self.snapshot, question, now)
+            let explained = explain::<V4Key>(&self.v4, &self.shared, &self.snapshot, question, now);
+            if matches!(explained.fate, Fate::Known(_)) || !self.snapshot.crosses(question.destination.0) {
+                return explained;
+            }
+            // As a packet that the first table does not know.
+            let key = V6Key::new(question.protocol, question.source, question.destination);
+            let across = known(&self.v6, &self.snapshot, &key, self.v6.hash(&key), now);
+            Explanation { fate: across.map_or(explained.fate, Fate::Known), ..explained }
         } else {
             explain::<V6Key>(&self.v6, &self.shared, &self.snapshot, question, now)
         }

@@ -3,7 +3,7 @@
 use super::complain::{self, Complaint};
 use super::decide::Plan;
 use super::parse::Parsed;
-use super::{Context, Notice, Shared, Verdicts, decide, forget, mss, refuse, reset, tunnel};
+use super::{Context, Notice, Shared, Verdicts, decide, forget, mss, refuse, reset, translate, tunnel};
 use crate::conn::{Class, Direction, Entry, Handle, State, States, Table, Tick, Timeouts};
 use crate::counters::WorkerCounters;
 use crate::io::BURST;
@@ -53,8 +53,8 @@ pub(super) fn burst<K: Rewrite, P: Packet>(
                     && steady.contain(entry.state)
                     && one.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0 =>
             {
-                if entry.tunnelled {
-                    tunnel::through(entry, shared, arrival, one, packet)
+                if entry.detour {
+                    detour(entry, shared, arrival, direction, one, packet)
                 } else {
                     pass(entry, shared, arrival, direction, one, packet)
                 }
@@ -91,7 +91,7 @@ fn missed<K: Rewrite, P: Packet>(
                 let (id, direction) = (handle.id(), handle.direction());
                 verdicts[at] = known(table, shared, arrival, id, direction, one, &mut packets[at]);
             }
-            None => plans.push((number, decide::plan(table, shared, arrival, one))),
+            None => plans.push((number, decide::plan(table, None, shared, arrival, one))),
         }
     }
     for (number, plan) in &mut plans {
@@ -100,13 +100,14 @@ fn missed<K: Rewrite, P: Packet>(
         verdicts[at] = match plan {
             Plan::Settled(verdict) => *verdict,
             Plan::Refused(reason) => refuse::packet(shared, arrival, one, &mut packets[at], *reason),
+            Plan::Later | Plan::Across(_) => translate::put_off(shared, one),
             // Two packets of one new flow in a burst: the second belongs to the connection that the first made.
             Plan::Connect(proposal) => match table.find(one.hash, &one.key) {
                 Some(handle) => {
                     let (id, direction) = (handle.id(), handle.direction());
                     known(table, shared, arrival, id, direction, one, &mut packets[at])
                 }
-                None => decide::connect(table, shared, arrival, proposal, one, &mut packets[at]),
+                None => decide::connect(table, None, shared, arrival, proposal, one, &mut packets[at]),
             },
         };
     }
@@ -115,6 +116,7 @@ fn missed<K: Rewrite, P: Packet>(
 /// A packet outside of the stages.
 pub(super) fn single<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
+    peer: Option<&Table<K::Peer>>,
     shared: &mut Shared,
     arrival: Context<'_>,
     parsed: &Parsed<K>,
@@ -122,28 +124,32 @@ pub(super) fn single<K: Rewrite, P: Packet>(
 ) -> Verdict {
     match table.find(parsed.hash, &parsed.key) {
         Some(handle) => known(table, shared, arrival, handle.id(), handle.direction(), parsed, packet),
-        None => afresh(table, shared, arrival, parsed, packet),
+        None => afresh(table, peer, shared, arrival, parsed, packet),
     }
 }
 
 /// A packet that needs a new connection, outside of the stages.
 fn afresh<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
+    peer: Option<&Table<K::Peer>>,
     shared: &mut Shared,
     arrival: Context<'_>,
     parsed: &Parsed<K>,
     packet: &mut P,
 ) -> Verdict {
-    match decide::plan(table, shared, arrival, parsed) {
+    match decide::plan(table, peer, shared, arrival, parsed) {
         Plan::Settled(verdict) => verdict,
         Plan::Refused(reason) => refuse::packet(shared, arrival, parsed, packet, reason),
-        Plan::Connect(mut proposal) => decide::connect(table, shared, arrival, &mut proposal, parsed, packet),
+        Plan::Later | Plan::Across(_) => translate::put_off(shared, parsed),
+        Plan::Connect(mut proposal) => {
+            decide::connect(table, peer, shared, arrival, &mut proposal, parsed, packet)
+        }
     }
 }
 
 /// A packet of connection `id` that may be more than data.
 #[inline(never)]
-fn known<K: Rewrite, P: Packet>(
+pub(super) fn known<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
     shared: &mut Shared,
     arrival: Context<'_>,
@@ -189,7 +195,7 @@ fn look_again<K: Rewrite, P: Packet>(
     let obsolete = backend.is_none_or(|backend| (backend.removed || resetting) && datagram);
     if obsolete || is_reopening(entry.state, direction, parsed) {
         forget(&shared.counters, &table.remove(id));
-        return Some(afresh(table, shared, arrival, parsed, packet));
+        return Some(afresh(table, None, shared, arrival, parsed, packet));
     }
     let towards_backend = if entry.one_way { backend?.address } else { entry.keys[1].source().0 };
     let hops = shared.neighbor_towards(arrival.snapshot, towards_backend).and_then(|to_backend| {
@@ -205,7 +211,9 @@ fn look_again<K: Rewrite, P: Packet>(
             let epoch = shared.epoch;
             let tunnelled = entry.one_way && arrival.snapshot.tunnel(entry.backend).is_some();
             let entry = table.entry_mut(id);
-            entry.tunnelled = tunnelled;
+            if entry.one_way {
+                entry.detour = tunnelled;
+            }
             entry.next_hops = next_hops;
             if resetting {
                 // Its epoch stays: each segment comes here.
@@ -230,7 +238,7 @@ pub(super) fn first<K: Rewrite, P: Packet>(
 ) -> Verdict {
     let entry = table.entry_mut(id);
     // The usual kind moves its own connection no further than where it began.
-    if matches!(entry.state, State::UdpNew) && !entry.one_way {
+    if matches!(entry.state, State::UdpNew) && !entry.one_way && !entry.detour {
         return pass(entry, shared, arrival, Direction::Forward, parsed, packet);
     }
     through(table, shared, arrival, id, Direction::Forward, parsed, packet)
@@ -257,10 +265,28 @@ pub(super) fn through<K: Rewrite, P: Packet>(
         }
     }
     let entry = table.entry_mut(id);
-    if entry.tunnelled {
-        return tunnel::through(entry, shared, arrival, parsed, packet);
+    if entry.detour {
+        return detour(entry, shared, arrival, direction, parsed, packet);
     }
     pass(entry, shared, arrival, direction, parsed, packet)
+}
+
+/// Sends a packet of a connection on its way that leaves in another way than rewritten.
+#[inline(always)]
+fn detour<K: Rewrite, P: Packet>(
+    entry: &mut Entry<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    direction: Direction,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    entry.last_seen = arrival.now;
+    if entry.one_way {
+        return tunnel::through(entry, shared, arrival, parsed, packet);
+    }
+    let slot = entry.next_hops[direction as usize];
+    translate::pass(entry, shared, arrival, direction, slot, packet)
 }
 
 /// Rewrites a packet of a connection and sends it on its way.

@@ -9,9 +9,9 @@
 
 use super::datagrams::{Course, Place};
 use super::parse::Parsed;
-use super::{Context, Shared, decide, forward, tunnel};
+use super::{Context, Shared, decide, forward, translate, tunnel};
 use crate::conn::{Direction, Table};
-use crate::flow::{V4Key, V6Key};
+use crate::flow::{FlowKey, V4Key, V6Key};
 use crate::packet::Packet;
 use crate::rewrite::{L3, Rewrite};
 use crate::verdict::{DropReason, Verdict};
@@ -40,16 +40,12 @@ pub(super) fn receive<P: Packet>(
     }
     // At home it is as if it had arrived here; elsewhere, home has found that the connection is here.
     let arrival = Context { handed: !at_home, ..arrival };
-    let verdict = if fragment.source.is_ipv4() {
-        steer(v4, shared, arrival, &fragment, packet)
-    } else {
-        steer(v6, shared, arrival, &fragment, packet)
-    };
-    verdict.unwrap_or_else(Verdict::Drop)
+    steer(v4, v6, shared, arrival, &fragment, packet).unwrap_or_else(Verdict::Drop)
 }
 
-fn steer<K: Rewrite, P: Packet>(
-    table: &mut Table<K>,
+fn steer<P: Packet>(
+    v4: &mut Table<V4Key>,
+    v6: &mut Table<V6Key>,
     shared: &mut Shared,
     arrival: Context<'_>,
     fragment: &Fragment,
@@ -63,19 +59,35 @@ fn steer<K: Rewrite, P: Packet>(
         }
         Some((place, Course::Flow { protocol, ports })) => {
             shared.datagrams.pass(place, fragment)?;
-            follow(table, shared, arrival, fragment, (protocol, ports), packet)
+            let flow = (protocol, ports);
+            if fragment.source.is_ipv4() && !is_across(v4, arrival, fragment, flow) {
+                follow(v4, v6, shared, arrival, fragment, flow, packet)
+            } else {
+                follow(v6, v4, shared, arrival, fragment, flow, packet)
+            }
         }
         Some((_, Course::Dropped(reason))) => Err(reason),
         None if arrival.handed && !fragment.is_first() => Err(DropReason::FragmentTimeout),
         Some((_, Course::Unknown)) | None => {
             let place = known.unwrap_or_else(|| remember(shared, arrival, fragment));
             if fragment.is_first() {
-                return Ok(lead(table, shared, arrival, fragment, place, packet));
+                return Ok(lead(v4, v6, shared, arrival, fragment, place, packet));
             }
             shared.datagrams.set_waiting(place);
             Ok(Verdict::Await(place))
         }
     }
+}
+
+/// Whether an IPv4 fragment may belong to a connection between address families, which is in the other table.
+fn is_across(
+    table: &Table<V4Key>,
+    arrival: Context<'_>,
+    fragment: &Fragment,
+    (protocol, ports): (u8, (u16, u16)),
+) -> bool {
+    let key = V4Key::new(protocol, (fragment.source, ports.0), (fragment.destination, ports.1));
+    arrival.snapshot.crosses(fragment.destination) && table.find(table.hash(&key), &key).is_none()
 }
 
 fn remember(shared: &mut Shared, arrival: Context<'_>, fragment: &Fragment) -> Place {
@@ -85,8 +97,9 @@ fn remember(shared: &mut Shared, arrival: Context<'_>, fragment: &Fragment) -> P
 }
 
 /// The first fragment: goes where a whole packet would, and says where the others go.
-fn lead<K: Rewrite, P: Packet>(
-    table: &mut Table<K>,
+fn lead<P: Packet>(
+    v4: &mut Table<V4Key>,
+    v6: &mut Table<V6Key>,
     shared: &mut Shared,
     arrival: Context<'_>,
     fragment: &Fragment,
@@ -95,8 +108,15 @@ fn lead<K: Rewrite, P: Packet>(
 ) -> Verdict {
     let (verdict, ports) = match transport(fragment, packet.data()) {
         Ok((ports, tcp_flags)) => {
-            let parsed = parsed(table, fragment, (fragment.protocol, ports), tcp_flags, packet);
-            (forward::single(table, shared, arrival, &parsed, packet), ports)
+            let flow = (fragment.protocol, ports);
+            let verdict = if fragment.source.is_ipv4() {
+                let parsed = parsed(v4, fragment, flow, tcp_flags, packet);
+                forward::single(v4, None, shared, arrival, &parsed, packet)
+            } else {
+                let parsed = parsed(v6, fragment, flow, tcp_flags, packet);
+                forward::single(v6, None, shared, arrival, &parsed, packet)
+            };
+            (translate::finish(v4, v6, shared, arrival, verdict, packet), ports)
         }
         Err(reason) => (Verdict::Drop(reason), (0, 0)),
     };
@@ -160,6 +180,7 @@ fn parsed<K: Rewrite, P: Packet>(
 /// A later fragment of a datagram whose first one went to the connection with these ports.
 fn follow<K: Rewrite, P: Packet>(
     table: &mut Table<K>,
+    peer: &Table<K::Peer>,
     shared: &mut Shared,
     arrival: Context<'_>,
     fragment: &Fragment,
@@ -169,7 +190,7 @@ fn follow<K: Rewrite, P: Packet>(
     let parsed = parsed(table, fragment, flow, tcp::flag::ACK, packet);
     let Some(handle) = table.find(parsed.hash, &parsed.key) else {
         let arrival = Context { handed: true, ..arrival };
-        return Ok(decide::unconnected(table, shared, arrival, &parsed, packet));
+        return Ok(decide::unconnected(table, peer, shared, arrival, &parsed, packet));
     };
     let direction = handle.direction();
     table.entry_mut(handle.id()).last_seen = arrival.now;
@@ -182,6 +203,9 @@ fn follow<K: Rewrite, P: Packet>(
         Direction::Forward => entry.keys[1].source().0,
     };
     let slot = shared.neighbor_towards(arrival.snapshot, towards)?;
+    if entry.detour && !entry.one_way {
+        return Ok(translate::pass(entry, shared, arrival, direction, slot, packet));
+    }
     let tunnel = arrival.snapshot.tunnel(entry.backend).filter(|_| entry.one_way);
     let verdict = if let Some(tunnel) = tunnel {
         tunnel::enter::<K, P>(shared, arrival, tunnel, slot, parsed.hash, packet)

@@ -10,6 +10,7 @@
 use super::Shared;
 use crate::conn::Table;
 use crate::flow::{FlowKey, Secret};
+use crate::rewrite::Rewrite;
 use crate::steering::End;
 use std::net::IpAddr;
 
@@ -49,10 +50,11 @@ impl LocalEnds {
 }
 
 /// The key of the answers from `backend` to one of the local `addresses`, for a new connection; `None` if no port that was
-/// tried is free.
+/// tried is free. `peer` is the other family's table, where answers from that backend may be expected too.
 #[inline(never)]
-pub(super) fn answers<K: FlowKey>(
+pub(super) fn answers<K: Rewrite>(
     table: &Table<K>,
+    peer: Option<&Table<K::Peer>>,
     shared: &mut Shared,
     addresses: &[IpAddr],
     protocol: u8,
@@ -68,7 +70,11 @@ pub(super) fn answers<K: FlowKey>(
         for port in steering.local_ports(worker, backend, local, *cursor).take(each) {
             *cursor = port.wrapping_add(1);
             let key = K::new(protocol, backend, (local, port));
-            if table.find(table.hash(&key), &key).is_none() {
+            let taken = |peer: &Table<K::Peer>| {
+                let key = K::Peer::new(protocol, backend, (local, port));
+                peer.find(peer.hash(&key), &key).is_some()
+            };
+            if table.find(table.hash(&key), &key).is_none() && !peer.is_some_and(taken) {
                 return Some(key);
             }
         }

@@ -7,9 +7,9 @@
 
 use super::complain::{self, Complaint};
 use super::parse::Tables;
-use super::{Context, Shared, forward, tunnel};
+use super::{Context, Shared, forward, translate, tunnel};
 use crate::conn::{Direction, Entry, Table};
-use crate::flow::{FIRST_PROBE_PORT, FlowKey};
+use crate::flow::{FIRST_PROBE_PORT, FlowKey, V4Key};
 use crate::packet::Packet;
 use crate::rewrite::{self, L3, Rewrite};
 use crate::tunnel::{TunnelEnd, inner_offset};
@@ -25,17 +25,17 @@ const LEAST_V4_MTU: usize = 68;
 
 /// The error itself.
 #[derive(Debug, Clone, Copy)]
-struct Message {
-    source: IpAddr,
-    destination: IpAddr,
-    hops: u8,
-    kind: u8,
-    code: u8,
+pub(super) struct Message {
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) hops: u8,
+    pub(super) kind: u8,
+    pub(super) code: u8,
     /// The second word.
-    rest: u32,
+    pub(super) rest: u32,
     /// Where in the frame, and how long.
-    l4: usize,
-    len: usize,
+    pub(super) l4: usize,
+    pub(super) len: usize,
 }
 
 /// Handles the error at `l4` of a frame, `len` bytes long.
@@ -65,6 +65,9 @@ fn decide<P: Packet>(
     let message = Message::read(packet.data(), l4, len)?;
     if message.destination.is_multicast() {
         return Err(DropReason::Multicast);
+    }
+    if matches!(message.destination, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        return Err(DropReason::IcmpUnrelated);
     }
     let body = &packet.data()[l4 + icmp::LEN..l4 + len];
     let quote = Quote::parse(body).map_err(|unusable| match unusable {
@@ -101,7 +104,7 @@ fn decide<P: Packet>(
         _ if quote.is_icmp() => return Err(DropReason::IcmpErrorAboutIcmp),
         _ => return Err(DropReason::IcmpUnrelated),
     }
-    if quote.source.is_ipv4() {
+    if quote.source.is_ipv4() && !is_across(tables.v4, arrival, &quote) {
         about_connection(tables.v4, shared, arrival, message, &quote, packet)
     } else {
         about_connection(tables.v6, shared, arrival, message, &quote, packet)
@@ -207,6 +210,13 @@ fn find<'a, K: Rewrite>(table: &'a Table<K>, quoted: &K) -> Option<(&'a Entry<K>
     entry.one_way.then_some((entry, Direction::Reply))
 }
 
+/// Whether a quoted IPv4 packet may belong to a connection between address families, which is in the other table.
+fn is_across(table: &Table<V4Key>, arrival: Context<'_>, quote: &Quote) -> bool {
+    let ends = ((quote.source, quote.ports.0), (quote.destination, quote.ports.1));
+    arrival.snapshot.crosses(quote.source)
+        && find(table, &V4Key::new(quote.protocol, ends.0, ends.1)).is_none()
+}
+
 /// Whose connection a quoted packet may belong to.
 fn owner<K: FlowKey>(shared: &Shared, arrival: Context<'_>, quoted: &K) -> u8 {
     let (from, to) = (quoted.source(), quoted.destination());
@@ -261,6 +271,10 @@ fn about_connection<K: Rewrite, P: Packet>(
     let original = entry.keys[1 - way as usize];
     let told = original.source().0;
     let slot = shared.neighbor_towards(arrival.snapshot, told)?;
+    if entry.detour {
+        let speaker = speaker(entry, way, arrival, message, shared.neighbors.get(slot).port);
+        return translate::error(entry, way, shared, arrival, (message, quote), (speaker, slot), packet);
+    }
     if packet.frame_len() > usize::from(shared.neighbors.get(slot).max_frame) {
         // RFC 1122 section 3.2.2: no error about an error.
         return Err(DropReason::MtuExceeded);

@@ -22,6 +22,7 @@ mod mss;
 mod parse;
 mod refuse;
 mod reset;
+mod translate;
 mod tunnel;
 
 pub use explain::{Connection, Explanation, Fate, Question};
@@ -42,7 +43,7 @@ use crate::wire::ethernet::Mac;
 use arrayvec::ArrayVec;
 use datagrams::Datagrams;
 use full_nat::LocalEnds;
-use parse::{MacWord, Other, Sorted, Tables};
+use parse::{MacWord, Other, Parsed, Sorted, Tables};
 use reset::Resets;
 pub use reset::Segment;
 use std::net::IpAddr;
@@ -116,6 +117,10 @@ struct Shared {
     backend_hops: Box<[(u32, Slot)]>,
     local_ends: LocalEnds,
     datagrams: Datagrams,
+    /// Packets of this burst that take both tables to decide.
+    later: ArrayVec<Parsed<V6Key>, BURST>,
+    /// What the last translated IPv4 packet was called.
+    identification: u16,
     notices: ArrayVec<Notice, NOTICES>,
     /// For answers of our own to what cannot be forwarded.
     errors: complain::Budget,
@@ -196,6 +201,8 @@ impl Pipeline {
                 backend_hops: vec![(0, 0); MAX_BACKENDS].into(),
                 local_ends: LocalEnds::new(&secret),
                 datagrams: Datagrams::new(secret),
+                later: ArrayVec::new(),
+                identification: worker.into(),
                 notices: ArrayVec::new(),
                 errors: complain::Budget::new(),
                 resets: Box::new(Resets::new()),
@@ -251,6 +258,9 @@ impl Pipeline {
         watch.lap(Stage::Parse);
         forward::burst(&mut self.v4, &mut self.shared, context, &sorted.v4, packets, verdicts);
         forward::burst(&mut self.v6, &mut self.shared, context, &sorted.v6, packets, verdicts);
+        if !self.shared.later.is_empty() {
+            translate::settle(&mut self.v4, &mut self.v6, &mut self.shared, context, packets, verdicts);
+        }
         watch.lap(Stage::Forward);
         for (at, other) in sorted.others {
             let at = usize::from(at);

@@ -29,9 +29,13 @@ pub(super) fn clamp<K: Rewrite>(
         None => return,
         Some(Mss::Bytes(bytes)) => bytes,
         Some(Mss::Auto) => {
-            let frame = entry.next_hops.map(|hop| shared.neighbors.get(hop).max_frame);
-            let ip = if entry.keys[0].source().0.is_ipv6() { ipv6::LEN } else { ipv4::LEN };
-            frame[0].min(frame[1]).saturating_sub((L3 + ip + tcp::LEN) as u16)
+            // Each way with the header that packets leave with: the families of the two ends may differ.
+            let most = |way: usize| {
+                let ip = if entry.keys[1 - way].source().0.is_ipv6() { ipv6::LEN } else { ipv4::LEN };
+                let frame = shared.neighbors.get(entry.next_hops[way]).max_frame;
+                frame.saturating_sub((L3 + ip + tcp::LEN) as u16)
+            };
+            if entry.one_way { most(1) } else { most(0).min(most(1)) }
         }
     };
     if let Some(segment) = frame.get_mut(l4..) {

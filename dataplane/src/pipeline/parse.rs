@@ -106,10 +106,16 @@ pub(super) struct Tables<'a> {
 impl<K: FlowKey> Parsed<K> {
     /// With the hash of its key, whose bucket is on its way into the cache from now on.
     #[inline(always)]
-    fn hashed(mut self, table: &Table<K>) -> Self {
+    pub(super) fn hashed(mut self, table: &Table<K>) -> Self {
         self.hash = table.hash(&self.key);
         table.prefetch(self.hash);
         self
+    }
+
+    /// The same packet, under another key.
+    pub(super) fn with_key<L>(&self, key: L) -> Parsed<L> {
+        let &Self { at, tcp_flags, l4, bytes, .. } = self;
+        Parsed { key, hash: 0, at, tcp_flags, l4, bytes }
     }
 
     #[inline(always)]
@@ -285,11 +291,16 @@ fn is_whole(packet: &[u8], upper: ipv6::UpperLayer) -> bool {
     word & !ipv6::FRAGMENT_RESERVED == 0 && upper.protocol != protocol::ICMPV6
 }
 
-/// RFC 4291 section 2.7: a multicast address is nobody's source; section 2.5: nor are :: and ::1 on a link.
+/// RFC 4291 section 2.7: a multicast address is nobody's source; section 2.5: nor are :: and ::1 on a link, nor IPv4-mapped
+/// addresses, by which keys name IPv4 addresses.
 #[inline(always)]
 fn is_nobody(header: &[u8; ipv6::LEN], ip: ipv6::Ipv6<'_>) -> bool {
     let start = header[ipv6::at::SOURCE];
-    start == 0xff || (start == 0 && (ip.source().is_loopback() || ip.source().is_unspecified()))
+    start == 0xff || (start == 0 && is_special(ip.source()))
+}
+
+fn is_special(source: std::net::Ipv6Addr) -> bool {
+    source.is_loopback() || source.is_unspecified() || source.to_ipv4_mapped().is_some()
 }
 
 #[inline(always)]

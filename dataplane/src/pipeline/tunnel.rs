@@ -12,13 +12,12 @@ use crate::verdict::{DropReason, Verdict};
 /// Sends a packet of a connection, which is up to date, through the tunnel to its backend.
 #[inline(never)]
 pub(super) fn through<K: Rewrite, P: Packet>(
-    entry: &mut Entry<K>,
+    entry: &Entry<K>,
     shared: &mut Shared,
     arrival: Context<'_>,
     parsed: &Parsed<K>,
     packet: &mut P,
 ) -> Verdict {
-    entry.last_seen = arrival.now;
     // Whoever set the mark had found a tunnel in this very snapshot.
     let Some(tunnel) = arrival.snapshot.tunnel(entry.backend) else {
         return Verdict::Drop(DropReason::NoRoute);

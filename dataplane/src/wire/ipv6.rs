@@ -21,11 +21,11 @@ pub mod at {
 }
 
 /// Extension headers (RFC 8200 section 4) that may stand before the upper layer's.
-mod extension {
-    pub(super) const HOP_BY_HOP: u8 = 0;
-    pub(super) const ROUTING: u8 = 43;
-    pub(super) const FRAGMENT: u8 = 44;
-    pub(super) const DESTINATION_OPTIONS: u8 = 60;
+pub mod extension {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const DESTINATION_OPTIONS: u8 = 60;
 }
 
 /// Extension headers walked over before a packet is refused: more never occur in practice, and the walk must end.

@@ -18,6 +18,7 @@ pub mod ipv6;
 pub mod ndp;
 pub mod quote;
 pub mod tcp;
+pub mod translate;
 pub mod udp;
 
 /// IP protocol numbers (IANA "Assigned Internet Protocol Numbers").

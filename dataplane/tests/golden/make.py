@@ -324,6 +324,130 @@ for number, kind in enumerate(("ipip", "gue1", "gue0", "gre")):
             packets += [about(outer_version, (hop_mac, LAN), 64, (hop, source), "big", inside(passed)), error(v, vip, client, told, passed)]
 save("tunnel-errors", packets)
 
+# --- between address families (RFC 7915) --------------------------------------------------------------------------
+
+X4, X6 = "192.0.2.60", "2001:db8:a::60"  # full-nat; the backend is of the other family
+
+
+class Names:
+    """The identifications that the balancer gives to IPv4 packets: one more with each that it translates."""
+    last = 0
+
+
+def family(version, src, dst, hops, l4, tos=0, translated=False):
+    """A packet as its sender makes it, or as it is after translation: RFC 7915 sections 4.1 and 5.1."""
+    if not translated:
+        return ip(version, src, dst, hops, tos=tos) / l4
+    Names.last += 1
+    if version == 6:
+        return IPv6(src=src, dst=dst, hlim=hops, tc=tos, fl=0) / l4
+    whole = IP(src=src, dst=dst, ttl=hops, tos=tos) / l4
+    atomic = len(whole) > 1260
+    return IP(src=src, dst=dst, ttl=hops, tos=tos, id=0 if atomic else Names.last, flags="DF" if atomic else 0) / l4
+
+
+for v in (4, 6):
+    w = 10 - v
+    client, vip = (C4, X4) if v == 4 else (C6, X6)
+    local, backend = (L6, B6) if v == 4 else (L4, B4)
+    inside, inside_mac = INSIDE[w]
+    port = "10.0.0.2" if v == 4 else "2001:db8::2"
+    Names.last = 0
+    packets = []
+
+    def asks(before, after, hops=64, tos=0):
+        return [Ether(dst=WAN, src=GATEWAY) / family(v, client, vip, hops, before, tos),
+                Ether(dst=BACKENDS[w], src=LAN) / family(w, local, backend, hops - 1, after, tos, True)]
+
+    def answers(before, after, hops=64, tos=0):
+        return [Ether(dst=LAN, src=BACKENDS[w]) / family(w, backend, local, hops, before, tos),
+                Ether(dst=GATEWAY, src=WAN) / family(v, vip, client, hops - 1, after, tos, True)]
+
+    def seg(sport, dport, flags, seq, ack, data=b"", **more):
+        return TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack, window=5000, **more) / Raw(data)
+
+    for flags, seq, ack, data, way, more in (
+        ("S", 100, 0, b"", asks, {"options": OPTIONS}),
+        ("SA", 900, 101, b"", answers, {"options": OPTIONS}),
+        ("PA", 101, 901, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", asks, {}),
+        ("PA", 901, 128, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nodd", answers, {}),
+        ("PA", 942, 128, b"\xfe" * 1400, answers, {}),
+        ("FA", 2342, 128, b"", answers, {}),
+        ("FA", 128, 2343, b"", asks, {}),
+        ("A", 2343, 129, b"", answers, {}),
+    ):
+        if way is asks:
+            packets += asks(seg(40000, 80, flags, seq, ack, data, **more), seg(LOCAL_PORT, 8080, flags, seq, ack, data, **more))
+        else:
+            packets += answers(seg(8080, LOCAL_PORT, flags, seq, ack, data, **more), seg(80, 40000, flags, seq, ack, data, **more))
+    for data in (DNS(id=7, rd=1, qd=DNSQR(qname="example.org")), Raw(b""), Raw(b"x"), Raw(b"\xff" * 1400)):
+        packets += asks(UDP(sport=40000, dport=53) / data, UDP(sport=LOCAL_PORT, dport=5353) / data, hops=2, tos=0xB8)
+        packets += answers(UDP(sport=5353, dport=LOCAL_PORT) / data, UDP(sport=53, dport=40000) / data, hops=255, tos=0x03)
+    none = b"no checksum"
+    if v == 4:
+        packets += asks(UDP(sport=40000, dport=53, chksum=0) / Raw(none), UDP(sport=LOCAL_PORT, dport=5353) / Raw(none))
+    else:
+        packets += answers(UDP(sport=5353, dport=LOCAL_PORT, chksum=0) / Raw(none), UDP(sport=53, dport=40000) / Raw(none))
+    save(f"families-v{v}", packets)
+
+    # Errors, in both directions, and what they quote.
+    ask, asked = UDP(sport=40000, dport=53) / Raw(b"question"), UDP(sport=LOCAL_PORT, dport=5353) / Raw(b"question")
+    answer, answered = UDP(sport=5353, dport=LOCAL_PORT) / Raw(b"the answer"), UDP(sport=53, dport=40000) / Raw(b"the answer")
+    Names.last = 0
+    packets = asks(ask, asked) + answers(answer, answered)
+    heard, returned = packets[1][Ether].payload, packets[3][Ether].payload
+
+    def quoted(version, src, dst, l4):
+        """What the end that is told has sent, with the hops that were left of it; it had no name."""
+        packet = family(version, src, dst, 63, l4, 0, True)
+        Names.last -= 1
+        if version == 4:
+            packet.id = 0
+        return packet
+
+    def told(version, ends, hops, addresses, message, quote):
+        return Ether(src=ends[0], dst=ends[1]) / family(version, *addresses, hops, message / Raw(bytes(quote)), 0xC0, True)
+
+    # In the words of either family: RFC 7915 sections 4.2 and 5.2.
+    words = {"big": (ICMP(type=3, code=4, nexthopmtu=1300), ICMPv6PacketTooBig(mtu=1320)),
+             "small": (ICMP(type=3, code=4, nexthopmtu=1280), ICMPv6PacketTooBig(mtu=1300)),
+             "hops": (ICMP(type=11, code=0), ICMPv6TimeExceeded(code=0)), "port": (ICMP(type=3, code=3), ICMPv6DestUnreach(code=4)),
+             "barred": (ICMP(type=3, code=10), ICMPv6DestUnreach(code=1)), "host": (ICMP(type=3, code=1), ICMPv6DestUnreach(code=0)),
+             "parameter": (ICMP(type=12, code=0, ptr=9), ICMPv6ParamProblem(code=0, ptr=6)),
+             "protocol": (ICMP(type=3, code=2), ICMPv6ParamProblem(code=1, ptr=6))}
+    for what, (narrow, wide) in words.items():
+        of = {4: narrow, 6: wide}
+        speaker = port if what == "hops" else vip
+        packets += [Ether(src=inside_mac, dst=LAN) / ip(w, inside, local, 64, tos=0xC0) / of[w] / Raw(bytes(heard)),
+                    told(v, (WAN, GATEWAY), 63, (speaker, client), of[v], quoted(v, client, vip, ask))]
+        packets += [Ether(src=GATEWAY, dst=WAN) / ip(v, OUTSIDE[v], vip, 50, tos=0xC0) / of[v] / Raw(bytes(returned)),
+                    told(w, (LAN, BACKENDS[w]), 49, (local, backend), of[w], quoted(w, backend, local, answer))]
+    # One byte more than fits: the sender hears of its own side's size.
+    fits = 1480 if v == 4 else None
+    if fits:
+        big = ip(v, client, vip, 64) / UDP(sport=40000, dport=53) / Raw(b"x" * (fits + 1 - 28))
+        packets += [Ether(dst=WAN, src=GATEWAY) / big, error(v, vip, client, ICMP(type=3, code=4, nexthopmtu=fits), big)]
+    save(f"families-errors-v{v}", packets)
+
+    # Fragments: the header of IPv4 and that of IPv6 say the same.
+    packets = []
+    for arrives, leaves, ends in (
+        ((v, client, vip, 64, UDP(sport=40000, dport=53) / ODD), (w, local, backend, 63, UDP(sport=LOCAL_PORT, dport=5353) / ODD),
+         (GATEWAY, WAN, LAN, BACKENDS[w])),
+        ((w, backend, local, 64, UDP(sport=5353, dport=LOCAL_PORT) / ODD), (v, vip, client, 63, UDP(sport=53, dport=40000) / ODD),
+         (BACKENDS[w], LAN, WAN, GATEWAY)),
+    ):
+        before = ip(arrives[0], *arrives[1:4]) / arrives[4]
+        after = ip(leaves[0], *leaves[1:4]) / leaves[4]
+        for one, other in zip(parts(arrives[0], before), parts(leaves[0], after)):
+            if leaves[0] == 4:
+                other[IP].id = 0x5678
+            else:
+                other[IPv6].fl = 0
+                other[IPv6ExtHdrFragment].id = 0x1234
+            packets += [Ether(src=ends[0], dst=ends[1]) / one, Ether(src=ends[2], dst=ends[3]) / other]
+    save(f"families-fragments-v{v}", packets)
+
 save("arp", [Ether(dst="ff:ff:ff:ff:ff:ff", src=GATEWAY) / ARP(op=1, hwsrc=GATEWAY, psrc="10.0.0.1", pdst=V4),
              Ether(dst=GATEWAY, src=WAN) / ARP(op=2, hwsrc=WAN, psrc=V4, hwdst=GATEWAY, pdst="10.0.0.1"),
              Ether(dst="ff:ff:ff:ff:ff:ff", src=BACKENDS[4]) / ARP(op=1, hwsrc=BACKENDS[4], psrc=B4, pdst="10.1.0.1"),

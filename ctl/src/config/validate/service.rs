@@ -127,7 +127,10 @@ fn check_backend(reader: &mut Reader, path: &str, service: &Service, backend: &B
     if address.ip.is_ipv6() != service.vip.is_ipv6() && service.mode != Mode::FullNat && !tunnelled {
         let family = if service.vip.is_ipv6() { "an IPv6" } else { "an IPv4" };
         let problem = format!("{} and the VIP {} are of different families", address.ip, service.vip);
-        let remedy = format!("use {family} address; {} keeps the family of a packet for now", service.mode);
+        let remedy = format!(
+            "use {family} address, or mode = \"full-nat\"; {} keeps the family of a packet",
+            service.mode
+        );
         reader.error(&path, problem, remedy);
     } else if service.vip.contains(address.ip) {
         let problem =
