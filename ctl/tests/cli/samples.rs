@@ -173,6 +173,8 @@ pub(crate) fn ports() -> Vec<Port> {
     vec![Port {
         name: "wan".into(),
         device: "net_af_packet0,iface=eth1".into(),
+        parent: None,
+        vlan: None,
         driver: "net_af_packet".into(),
         mac: "02:00:00:00:00:01".into(),
         link: Link::Up,

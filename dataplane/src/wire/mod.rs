@@ -19,6 +19,7 @@ pub mod ndp;
 pub mod quote;
 pub mod tcp;
 pub mod udp;
+pub mod vlan;
 
 /// IP protocol numbers (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {
