@@ -34,6 +34,7 @@ enum sluice_mbuf_layout {
 	SLUICE_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
 	SLUICE_MBUF_PORT = offsetof(struct rte_mbuf, port),
 	SLUICE_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
+	SLUICE_MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci),
 	SLUICE_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	SLUICE_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	SLUICE_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),

@@ -138,6 +138,10 @@ pub struct PortCounters {
     pub rx_packets: Counter,
     /// Those of them that another worker had to decide.
     pub handoffs: Counter,
+    /// Where it shares its device with other ports or has a tag, for the device counts them together; without tags.
+    pub rx_bytes: Counter,
+    pub tx_packets: Counter,
+    pub tx_bytes: Counter,
 }
 
 /// What one worker counts for one backend: one cache line.

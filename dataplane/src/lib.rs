@@ -18,5 +18,6 @@ pub mod snapshot;
 pub mod steering;
 pub mod tunnel;
 pub mod verdict;
+pub mod vlan;
 pub mod wire;
 pub mod worker;

@@ -33,6 +33,11 @@ pub trait Packet: Sized {
     /// Asks the CPU to load the first cache line of the frame.
     fn prefetch(&self) {}
 
+    /// The tag control information of the VLAN tag that the port has taken off this frame, if it has.
+    fn rx_vlan(&self) -> Option<u16> {
+        None
+    }
+
     /// What the port said about the checksums of this frame when it was received.
     fn rx_checksum(&self) -> RxChecksum {
         RxChecksum::Unknown
@@ -56,6 +61,7 @@ pub struct VecPacket {
     buffer: Vec<u8>,
     start: usize,
     len: usize,
+    rx_vlan: Option<u16>,
 }
 
 /// Headroom of a new [`VecPacket`] in bytes, as `RTE_PKTMBUF_HEADROOM`.
@@ -68,7 +74,13 @@ impl VecPacket {
     pub fn new(frame: &[u8]) -> Self {
         let mut buffer = vec![0; HEADROOM + frame.len().max(DATA_ROOM)];
         buffer[HEADROOM..HEADROOM + frame.len()].copy_from_slice(frame);
-        Self { buffer, start: HEADROOM, len: frame.len() }
+        Self { buffer, start: HEADROOM, len: frame.len(), rx_vlan: None }
+    }
+
+    /// The same, as if a port had taken off a tag with this control information.
+    #[must_use]
+    pub fn with_rx_vlan(self, control: u16) -> Self {
+        Self { rx_vlan: Some(control), ..self }
     }
 }
 
@@ -106,6 +118,10 @@ impl Packet for VecPacket {
         }
         self.len = bytes;
         true
+    }
+
+    fn rx_vlan(&self) -> Option<u16> {
+        self.rx_vlan
     }
 }
 

@@ -275,7 +275,12 @@ impl Snapshot {
 
     /// Whether the balancer answers for `address` on `port`: an address of that port, or a VIP.
     pub fn answers_for(&self, address: IpAddr, port: PortId) -> bool {
-        self.locals.get(&address) == Some(&port) || self.table.is_vip(address)
+        match self.locals.get(&address) {
+            Some(&owner) if owner == port => true,
+            // Sub-interfaces have the hardware address of their device, so they share the link-local address.
+            Some(_) => self.ports.get(usize::from(port)).is_some_and(|port| address == port.link_local()),
+            None => self.table.is_vip(address),
+        }
     }
 
     /// Whether `address` is one of a port's own.

@@ -19,6 +19,8 @@ pub enum Verdict {
     Hold(Slot),
     /// Keep it, untouched, until the first fragment of its datagram has come; the number is the datagram's.
     Await(u16),
+    /// It is tagged with a priority alone: take the tag off, and decide again.
+    Untag,
     /// Give it, untouched, to the worker that owns its connection.
     HandOff(u8),
     Drop(DropReason),
@@ -62,6 +64,10 @@ drop_reasons! {
     NotOurMac = "not_our_mac",
     /// The EtherType is none that the balancer speaks.
     UnknownEthertype = "unknown_ethertype",
+    /// Of a VLAN that is not configured on the port; untagged, where the port has only tagged traffic.
+    VlanUnknown = "vlan_unknown",
+    /// Tagged twice, or with the tag of a provider's bridge.
+    VlanNested = "vlan_nested",
     /// The IP version contradicts the EtherType.
     IpVersion = "ip_version",
     /// The IP header length is impossible.

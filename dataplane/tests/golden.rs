@@ -5,7 +5,9 @@ mod bed;
 
 use bed::{Bed, PORT_MACS, spec, tunnelled, two_arm};
 use ctl::config::{Mode, Ports, Protocol, Tunnel};
+use dataplane::snapshot::Port;
 use dataplane::steering::Steering;
+use dataplane::vlan::Place;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use pcap_file::pcap::PcapReader;
 use std::path::Path;
@@ -167,6 +169,24 @@ golden! {
     arp: "arp.pcap",
     ndp: "ndp.pcap",
     echo: "echo.pcap",
+}
+
+/// WAN and LAN as VLANs of one device, by the hardware address of the WAN port.
+#[test]
+fn vlan() {
+    let mut parts = bed().parts;
+    parts.ports[1].mac = PORT_MACS[0];
+    let addresses = Vec::new();
+    parts.ports.push(Port { addresses, ..parts.ports[0].clone() });
+    let places = [Some(100), Some(200), None].map(|vlan| Place { device: 2, vlan });
+    let steering = Arc::new(Steering::keyed(1, bed::secret()));
+    let mut bed = Bed::placed(&steering, 1000, parts, &[], &places);
+    bed.know_all();
+    for (n, pair) in frames("vlan.pcap").chunks(2).enumerate() {
+        let [input, expected] = pair else { panic!("a pair has two frames") };
+        assert_eq!(bed.pass(2, input, 2), *expected, "pair {n}: frames {} and {}", n * 2 + 1, n * 2 + 2);
+    }
+    bed.check_conservation();
 }
 
 #[test]

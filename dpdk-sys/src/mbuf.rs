@@ -58,6 +58,10 @@ field! {
     ol_flags: u64 = SLUICE_MBUF_OL_FLAGS
 }
 field! {
+    /// Tag control information of the VLAN tag that the port took off, if `ol_flags` say so.
+    vlan_tci: u16 = SLUICE_MBUF_VLAN_TCI
+}
+field! {
     /// Bytes of the packet, all segments.
     pkt_len, set_pkt_len: u32 = SLUICE_MBUF_PKT_LEN
 }

@@ -121,6 +121,9 @@ pub struct ExplainedHop {
 pub struct ExplainedPacket {
     /// The port that it leaves by.
     pub port: String,
+    /// The VLAN that it is tagged with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     pub source_mac: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_mac: Option<String>,

@@ -247,12 +247,18 @@ impl Link {
     }
 }
 
-/// A DPDK port.
+/// A DPDK port, or a VLAN on one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Port {
     pub name: String,
-    /// As in the configuration file.
+    /// As in the configuration file; that of its parent, if it is a sub-interface.
     pub device: String,
+    /// The port whose device a sub-interface is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// The VLAN that its frames are tagged with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// The DPDK driver: `net_ixgbe`.
     pub driver: String,
     /// `02:00:00:00:00:01`

@@ -98,7 +98,9 @@ fn render(output: &Output, told: &Explanation) -> String {
     }
     if let Some(packet) = &told.packet {
         let to = packet.destination_mac.as_deref().unwrap_or("?");
-        rows.push([text("leaves"), text(format!("by port {}, {} -> {to}", packet.port, packet.source_mac))]);
+        let tagged = packet.vlan.map_or_else(String::new, |vlan| format!(" tagged {vlan}"));
+        let leaves = format!("by port {}{tagged}, {} -> {to}", packet.port, packet.source_mac);
+        rows.push([text("leaves"), text(leaves)]);
         if let Some(tunnel) = &packet.tunnel {
             let around = format!(
                 "{} {} -> {} (+{} bytes)",

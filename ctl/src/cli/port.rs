@@ -58,6 +58,15 @@ fn details(out: &mut String, port: &Port) {
     };
     // Writing to a string cannot fail.
     let _ = writeln!(out, "\n{}: {} ({}), {}", port.name, port.device, port.driver, port.mac);
+    match (&port.parent, port.vlan) {
+        (Some(parent), Some(vlan)) => {
+            let _ = writeln!(out, "  vlan: {vlan} on {parent}");
+        }
+        (None, Some(vlan)) => {
+            let _ = writeln!(out, "  vlan: {vlan}");
+        }
+        (_, None) => {}
+    }
     let _ = writeln!(out, "  addresses: {}", list(port.addresses.iter().map(ToString::to_string).collect()));
     let queues = &port.queues;
     let _ = writeln!(

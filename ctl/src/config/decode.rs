@@ -21,7 +21,8 @@ const RUNTIME: &[&str] = &[
     "maglev_table_size",
     "maglev_seed",
 ];
-const PORT: &[&str] = &["name", "device", "addresses", "mtu", "rx_descriptors", "tx_descriptors"];
+const PORT: &[&str] =
+    &["name", "device", "parent", "vlan", "addresses", "mtu", "rx_descriptors", "tx_descriptors"];
 const ROUTE: &[&str] = &["to", "via"];
 const SERVICE: &[&str] = &[
     "name",
@@ -79,7 +80,8 @@ pub(super) struct Decoded {
 pub(super) fn document(reader: &mut Reader, document: &DeTable<'_>, span: Range<usize>) -> Decoded {
     let root = reader.open(String::new(), span, document, ROOT);
     let runtime = reader.section(&root, "runtime", RUNTIME, runtime);
-    let (ports, ports_complete) = reader.sections(&root, "port", PORT, port);
+    let (mut ports, ports_complete) = reader.sections(&root, "port", PORT, port);
+    inherit_mtus(reader, &mut ports);
     let (routes, _) = reader.sections(&root, "route", ROUTE, route);
     let (services, _) = reader.sections(&root, "service", SERVICE, service);
     let runtime = runtime.unwrap_or_default().unwrap_or_default();
@@ -124,7 +126,12 @@ fn runtime(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Runtime, Bad> {
 
 fn port(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Port, Bad> {
     let name = reader.required(table, "name", "\"wan\"");
-    let device = reader.required(table, "device", "\"0000:3b:00.0\", or a DPDK vdev");
+    let parent: Result<Option<String>, Bad> = reader.maybe(table, "parent");
+    let device = match &parent {
+        Ok(None) => reader.required(table, "device", "\"0000:3b:00.0\", or a DPDK vdev"),
+        _ => reader.or(table, "device", String::new()),
+    };
+    let vlan = reader.maybe(table, "vlan");
     let addresses = reader.list(table, "addresses");
     let mtu = reader.or(table, "mtu", Port::DEFAULT_MTU);
     let rx_descriptors = reader.maybe(table, "rx_descriptors");
@@ -132,11 +139,25 @@ fn port(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Port, Bad> {
     Ok(Port {
         name: name?,
         device: device?,
+        parent: parent?,
+        vlan: vlan?,
         addresses: addresses?.unwrap_or_default(),
         mtu: mtu?,
         rx_descriptors: rx_descriptors?,
         tx_descriptors: tx_descriptors?,
     })
+}
+
+/// A sub-interface without an MTU of its own has that of its parent.
+fn inherit_mtus(reader: &Reader, ports: &mut [Port]) {
+    for index in 0..ports.len() {
+        let parent = ports[index].parent.as_ref();
+        let mtu =
+            parent.and_then(|parent| ports.iter().find(|port| port.name == *parent)).map(|port| port.mtu);
+        if let (Some(mtu), false) = (mtu, reader.origin.has(&format!("port[{index}].mtu"))) {
+            ports[index].mtu = mtu;
+        }
+    }
 }
 
 fn route(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Route, Bad> {

@@ -95,18 +95,25 @@ impl Default for Runtime {
     }
 }
 
-/// `[[port]]`: a DPDK Ethernet port.
+/// `[[port]]`: a DPDK Ethernet port, or a VLAN on one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Port {
     /// What this port is called in commands and statistics.
     pub name: String,
-    /// A PCI address, or a DPDK vdev such as `net_af_packet0,iface=eth1`.
+    /// A PCI address, or a DPDK vdev such as `net_af_packet0,iface=eth1`. Empty: a sub-interface, with a `parent`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub device: String,
+    /// The port whose device a sub-interface is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// The VLAN that all frames of this port are tagged with; `None`: they have no tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// The port's own addresses with their subnets.
     #[serde(default)]
     pub addresses: Vec<InterfaceAddress>,
-    /// Bytes of an IP packet, without the Ethernet header.
+    /// Bytes of an IP packet, without the Ethernet header and tag. Default of a sub-interface: its parent's.
     #[serde(default = "Port::default_mtu")]
     pub mtu: u16,
     /// Descriptors per receive queue; `None`: what the driver suggests.

@@ -10,7 +10,7 @@ const TOLD: &str = r#"{
   "backend": {"address": "10.1.0.11", "admin": "enabled", "health": "up", "weight": 100, "why": "Maglev: so it is",
     "stable": true},
   "next_hop": {"port": "lan", "address": "10.1.0.254", "mac": "02:00:00:00:00:0b", "state": "reachable"},
-  "packet": {"port": "lan", "source_mac": "02:00:00:00:00:01", "destination_mac": "02:00:00:00:00:0b",
+  "packet": {"port": "lan", "vlan": 200, "source_mac": "02:00:00:00:00:01", "destination_mac": "02:00:00:00:00:0b",
     "source": "198.51.100.7:40000", "destination": "192.0.2.10:80",
     "tunnel": {"kind": "gue", "source": "10.1.0.1:55000", "destination": "10.1.0.11:6080", "overhead_bytes": 28}},
   "notes": ["a note"]
@@ -29,7 +29,7 @@ fn every_fact_has_its_line() {
         "worker     CPU 3: by a secret hash",
         "backend    10.1.0.11 (enabled, up, weight 100)",
         "next hop   10.1.0.254 on port lan: 02:00:00:00:00:0b (reachable)",
-        "leaves     by port lan, 02:00:00:00:00:01 -> 02:00:00:00:00:0b",
+        "leaves     by port lan tagged 200, 02:00:00:00:00:01 -> 02:00:00:00:00:0b",
         "in         gue 10.1.0.1:55000 -> 10.1.0.11:6080 (+28 bytes)",
         "note: a note",
     ] {

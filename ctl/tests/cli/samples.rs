@@ -170,9 +170,11 @@ pub(crate) fn workers() -> Vec<Worker> {
 }
 
 pub(crate) fn ports() -> Vec<Port> {
-    vec![Port {
+    let wan = Port {
         name: "wan".into(),
         device: "net_af_packet0,iface=eth1".into(),
+        parent: None,
+        vlan: None,
         driver: "net_af_packet".into(),
         mac: "02:00:00:00:00:01".into(),
         link: Link::Up,
@@ -209,7 +211,16 @@ pub(crate) fn ports() -> Vec<Port> {
         ],
         notices: vec!["checksums in software".into()],
         counters: PortStats { name: "wan".into(), rx_packets: 370, ..PortStats::default() },
-    }]
+    };
+    let name = || "wan.100".to_owned();
+    let sub_interface = Port {
+        name: name(),
+        parent: Some("wan".into()),
+        vlan: Some(100),
+        counters: PortStats { name: name(), ..PortStats::default() },
+        ..wan.clone()
+    };
+    vec![wan, sub_interface]
 }
 
 pub(crate) fn neighbors() -> Vec<Neighbor> {

@@ -149,6 +149,7 @@ fn ports() {
         "offloads in use: rx_ipv4_checksum",
         "offloads offered and not used: tx_tcp_checksum",
         "notice: checksums in software",
+        "wan.100: net_af_packet0,iface=eth1 (net_af_packet), 02:00:00:00:00:01\n  vlan: 100 on wan\n",
     ];
     check(&samples::ports(), &["port"], "GET /v1/ports", &words);
 }

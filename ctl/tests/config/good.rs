@@ -77,6 +77,19 @@ fn good_files_read_back_as_written() {
 }
 
 #[test]
+fn sub_interfaces_may_stand_before_their_parent_and_have_its_mtu() {
+    let sub = |name: &str, rest: &str| format!("[[port]]\nname = \"{name}\"\nparent = \"wan\"\n{rest}\n");
+    let file = BASE.replace("addresses = [\"10.0.0.2/24\"", "mtu = 9000\naddresses = [\"10.0.0.2/24\"");
+    let file = file.replacen("[[port]]", &format!("{}[[port]]", sub("a", "vlan = 1")), 1);
+    let file = format!("{file}{}{}", sub("b", "vlan = 4094\nmtu = 1500"), sub("c", "vlan = 2"));
+    let config = parse(&file);
+    let mtus: Vec<_> = config.ports.iter().map(|port| (port.name.as_str(), port.vlan, port.mtu)).collect();
+    let expected = [("a", Some(1), 9000), ("wan", None, 9000), ("b", Some(4094), 1500), ("c", Some(2), 9000)];
+    assert_eq!(mtus, expected);
+    assert_eq!(parse(&config.to_toml()), config);
+}
+
+#[test]
 fn local_ports_are_a_range() {
     let config = parse(&format!("[runtime]\nlocal_ports = \"2000-64000\"\n{MINIMAL}"));
     assert_eq!(config.runtime.local_ports, Ports::new(2000, 64_000).unwrap());

@@ -182,6 +182,44 @@ fn bad_network() {
 }
 
 #[test]
+fn bad_vlans() {
+    let sub = |rest: &str| format!("[[port]]\nname = \"wan.100\"\n{rest}");
+    let on_wan = |rest: &str| sub(&format!("parent = \"wan\"\n{rest}"));
+    for id in [0, 4095] {
+        let problem = format!("{id} is no VLAN");
+        wrong_end(&on_wan(&format!("vlan = {id} #!")), "port.vlan", &problem, "1 to 4094");
+    }
+    wrong_end(&on_wan("vlan = 70000 #!"), "port.vlan", "70000 is out of range", "0 to 65535");
+    wrong_end(&sub("parent = \"lan\" #!\nvlan = 1"), "port.parent", "no port \"lan\"", "use one of wan");
+    wrong_end(&sub("parent = \"wan.100\" #!\nvlan = 1"), "port.parent", "its own parent", "with the device");
+    let both = sub("parent = \"wan\" #!\ndevice = \"net_null0\"\nvlan = 1");
+    wrong_end(&both, "port.parent", "a device of its own, or", "remove one");
+    let no_vlan = "[[port]] #!\nname = \"wan.100\"\nparent = \"wan\"";
+    wrong_end(no_vlan, "port", "\"vlan\" is missing", "add vlan = 1 to 4094");
+    wrong_end(
+        &on_wan("vlan = 1\nmtu = 1501 #!"),
+        "port.mtu",
+        "more than the 1500 of port \"wan\"",
+        "at most 1500",
+    );
+    for key in ["rx_descriptors", "tx_descriptors"] {
+        let line = format!("vlan = 1\n{key} = 512 #!");
+        wrong_end(&on_wan(&line), &format!("port.{key}"), "no queues of its own", "at port \"wan\"");
+    }
+    let twice = format!("{}\n[[port]]\nname = \"b\"\nparent = \"wan\"\nvlan = 5 #!", on_wan("vlan = 5"));
+    wrong_end(&twice, "port.vlan", "VLAN 5 there is port \"wan.100\" already on line 28", "for one port");
+    let nested = format!("{}\n[[port]]\nname = \"b\"\nparent = \"wan.100\" #!\nvlan = 5", on_wan("vlan = 6"));
+    wrong_end(&nested, "port.parent", "itself a sub-interface", "such as \"wan\"");
+    // The tag of the port itself counts too.
+    wrong_text(
+        &format!("{}{}", BASE.replacen("[[route]]", "vlan = 5\n[[route]]", 1), on_wan("vlan = 5 #!")),
+        "port.vlan",
+        "VLAN 5 there is port \"wan\" already",
+        "for one port",
+    );
+}
+
+#[test]
 fn bad_routes() {
     let route = |to: &str, via: &str| format!("[[route]]\nto = \"{to}\"\nvia = \"{via}\" #!");
     wrong_end(

@@ -71,16 +71,29 @@ fn runtime(dice: &mut Dice) -> Runtime {
 
 fn ports(dice: &mut Dice) -> Vec<Port> {
     let descriptors = |dice: &mut Dice| 32 + dice.below(32_000);
-    vec![Port {
+    let device = Port {
         name: "lan".into(),
         device: "net_af_packet0,iface=\"eth 1\"".into(),
+        parent: None,
+        vlan: dice.maybe(|dice| 1 + dice.below(1000)),
         addresses: ["10.0.0.2/24", "2001:db8::2/64"]
             .map(|own| own.parse::<InterfaceAddress>().unwrap())
             .into(),
         mtu: 1280 + dice.below(8000),
         rx_descriptors: dice.maybe(descriptors),
         tx_descriptors: dice.maybe(descriptors),
-    }]
+    };
+    let sub_interface = dice.maybe(|dice| Port {
+        name: "lan.x".into(),
+        device: String::new(),
+        parent: Some("lan".into()),
+        vlan: Some(1001 + dice.below(3094)),
+        addresses: vec!["10.2.0.1/24".parse().unwrap()],
+        mtu: device.mtu - dice.below(1000),
+        rx_descriptors: None,
+        tx_descriptors: None,
+    });
+    std::iter::once(device).chain(sub_interface).collect()
 }
 
 fn health(dice: &mut Dice) -> Health {

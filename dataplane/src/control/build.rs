@@ -91,6 +91,10 @@ pub(super) fn needs_restart(running: &Config, wanted: &Config) -> Vec<ConfigErro
         let path = |key: &str| format!("port[{index}].{key}");
         fixed(&path("name"), a.name == b.name, format!("\"{}\"", a.name));
         fixed(&path("device"), a.device == b.device, format!("\"{}\"", a.device));
+        let parent = a.parent.as_ref().map_or_else(|| "none".to_owned(), |parent| format!("{parent:?}"));
+        fixed(&path("parent"), a.parent == b.parent, parent);
+        let vlan = a.vlan.map_or_else(|| "none".to_owned(), |vlan| vlan.to_string());
+        fixed(&path("vlan"), a.vlan == b.vlan, vlan);
         fixed(&path("mtu"), a.mtu == b.mtu, a.mtu.to_string());
         let number = |value: Option<u16>| value.map_or_else(|| "the default".to_owned(), |n| n.to_string());
         fixed(&path("rx_descriptors"), a.rx_descriptors == b.rx_descriptors, number(a.rx_descriptors));

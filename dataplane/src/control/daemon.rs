@@ -20,9 +20,10 @@ use crate::io::{BURST, RssState};
 use crate::pipeline::{Pipeline, Settings};
 use crate::steering::Steering;
 use crate::steering::deal::{self, Dealt};
+use crate::vlan::{self, Place};
 use crate::wire::ethernet::Mac;
 use crate::worker::{self, Bell, Idle, Mesh, Worker};
-use ctl::api::{self, Offload, PortQueues, PortStats, PortSteering, Rss, RssKey};
+use ctl::api::{self, Offload, PortQueues, PortSide, PortStats, PortSteering, Rss, RssKey};
 use ctl::config::{Config, ConfigError, Machine, Poll};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -113,15 +114,46 @@ fn log(level: LogLevel, line: &str) {
     }
 }
 
-/// The ports, and who works with them.
+/// The devices, and who works with them.
 struct Opened {
+    /// One for each device.
     ports: Vec<Port>,
-    /// By port.
+    /// By device.
     dealt: Vec<Dealt>,
     steering: Arc<Steering>,
-    /// By port: what came of it.
+    /// By device: what came of it.
     words: Vec<PortSteering>,
     secret: Secret,
+    layout: Layout,
+}
+
+/// Which ports are on which device.
+struct Layout {
+    /// By port.
+    places: Vec<Place>,
+    /// By device: the number of the port that it was named at.
+    owners: Vec<usize>,
+    /// By port: the position of its device.
+    devices: Vec<usize>,
+    /// By port: where its packets come from.
+    sides: Vec<PortSide>,
+}
+
+impl Layout {
+    fn new(config: &Config) -> Self {
+        let places = vlan::places(config);
+        let owner = |place: &Place| usize::from(place.device);
+        let owners: Vec<usize> = (0..places.len()).filter(|&id| owner(&places[id]) == id).collect();
+        let position = |place: &Place| owners.iter().position(|&id| id == owner(place)).unwrap_or(0);
+        let devices = places.iter().map(position).collect();
+        Self { places, owners, devices, sides: steering::sides(config) }
+    }
+
+    /// The identifiers of the VLANs on the device of the port `owner`.
+    fn vlans(&self, owner: usize) -> Vec<u16> {
+        let here = self.places.iter().filter(|place| usize::from(place.device) == owner);
+        here.filter_map(|place| place.vlan).collect()
+    }
 }
 
 /// Opens all ports, deals their queues to the workers, and chooses how connections are steered.
@@ -130,12 +162,19 @@ fn open(eal: &Eal, config: &Config, notices: &mut Vec<String>) -> Result<Opened,
     let (wanted, wish) = (cpus.len(), config.runtime.steering);
     let random = |error| refusal(format!("no random numbers: {error}"));
     let (secret, rss_key) = (Secret::random().map_err(random)?, steering::rss_key(wish).map_err(random)?);
-    let sides = steering::sides(config);
-    let configs: Vec<PortConfig> = config
-        .ports
+    let layout = Layout::new(config);
+    let owners = || layout.owners.iter().map(|&id| &config.ports[id]);
+    let sides: Vec<PortSide> = layout
+        .owners
+        .iter()
+        .map(|&owner| steering::side_of_device(config, &layout.places, &layout.sides, owner))
+        .collect();
+    let configs: Vec<PortConfig> = layout
+        .owners
         .iter()
         .zip(&sides)
-        .map(|(port, &side)| {
+        .map(|(&owner, &side)| {
+            let port = &config.ports[owner];
             let usual = PortConfig::default();
             PortConfig {
                 device: port.device.clone(),
@@ -145,12 +184,13 @@ fn open(eal: &Eal, config: &Config, notices: &mut Vec<String>) -> Result<Opened,
                 mtu: port.mtu,
                 rss: steering::wanted_fields(wish, side),
                 rss_key: rss_key.clone(),
+                vlans: layout.vlans(owner),
                 ..usual
             }
         })
         .collect();
     let ports = open_ports(eal, &configs, wanted as u32, held(wanted) * wanted as u32).map_err(refusal)?;
-    for (port, config) in ports.iter().zip(&config.ports) {
+    for (port, config) in ports.iter().zip(owners()) {
         let offered = port.capabilities();
         tracing::info!(
             "port {} is {} with {}, MAC {}, MTU {}, {} RX and {} TX queues for {wanted} workers",
@@ -175,9 +215,7 @@ fn open(eal: &Eal, config: &Config, notices: &mut Vec<String>) -> Result<Opened,
         ));
     }
     let nodes: Vec<_> = cpus.iter().map(|&cpu| (cpu, numa::node_of_cpu(cpu))).collect();
-    let places: Vec<_> = config
-        .ports
-        .iter()
+    let places: Vec<_> = owners()
         .zip(&ports)
         .map(|(config, port)| (config.name.as_str(), port.capabilities().numa_node))
         .collect();
@@ -194,7 +232,7 @@ fn open(eal: &Eal, config: &Config, notices: &mut Vec<String>) -> Result<Opened,
         tracing::info!("connections belong to workers by {}", port.owner_by.as_str());
     }
     let steering = Arc::new(steering.with_local_ports(config.runtime.local_ports));
-    Ok(Opened { ports, dealt, steering, words, secret })
+    Ok(Opened { ports, dealt, steering, words, secret, layout })
 }
 
 type Threads = Vec<WorkerThread<()>>;
@@ -207,14 +245,20 @@ fn start_workers(
     stop: &Arc<AtomicBool>,
 ) -> Result<(Links, Threads, Vec<Attached>), Refusal> {
     let runtime = &config.runtime;
-    let Opened { mut ports, dealt, steering, words, secret } = opened;
+    let Opened { mut ports, dealt, steering, words, secret, layout } = opened;
     let count = runtime.workers.len();
     let large_pages = memory::large_pages_fit(runtime);
     let mut queues: Vec<Vec<QueuePair>> = (0..count).map(|_| Vec::new()).collect();
-    for (port, dealt) in ports.iter_mut().zip(&dealt) {
+    for (id, &device) in layout.devices.iter().enumerate() {
+        let (port, dealt) = (&mut ports[device], &dealt[device]);
         for (worker, ends) in (0u8..).zip(&mut queues) {
-            let rx: Vec<u16> = dealt.receives_from(worker).collect();
-            ends.push(port.take_end(&rx, dealt.sends_through(worker)));
+            // A sub-interface has no queues of its own.
+            let (rx, tx): (Vec<u16>, _) = if layout.owners[device] == id {
+                (dealt.receives_from(worker).collect(), dealt.sends_through(worker))
+            } else {
+                (Vec::new(), None)
+            };
+            ends.push(port.take_end(&rx, tx));
         }
     }
     let meshes: Vec<Mesh<Mbuf>> = worker::mesh(count);
@@ -237,7 +281,9 @@ fn start_workers(
             clients: Arc::clone(&clients),
             counters,
         };
-        let sends_for: Vec<u8> = dealt.iter().map(|port| port.sends_for[number]).collect();
+        let sends_for: Vec<u8> =
+            layout.devices.iter().map(|&device| dealt[device].sends_for[number]).collect();
+        let places = layout.places.clone();
         let idle = match runtime.poll {
             Poll::Adaptive => Idle::Adaptive,
             Poll::Busy => Idle::Busy,
@@ -253,6 +299,7 @@ fn start_workers(
             if let Ok(pipeline) = pipeline {
                 Worker::new(queues, pipeline, mesh, worker_end)
                     .sending_by(&sends_for)
+                    .with_vlans(&places)
                     .run(&mut clock, idle, &stopped);
             }
         };
@@ -276,8 +323,22 @@ fn start_workers(
     let place = if large_pages { "reserved large pages" } else { "ordinary pages" };
     let bytes = memory::table_bytes(runtime) >> 20;
     tracing::info!("{count} workers on CPUs {:?}, tables of {bytes} MiB in {place}", runtime.workers);
-    let devices = ports.into_iter().zip(words).map(|(port, words)| attached(port, words)).collect();
-    Ok((Links::new(links), threads, devices))
+    let devices: Vec<Arc<DpdkDevice>> = ports
+        .into_iter()
+        .zip(words)
+        .map(|(port, steering)| Arc::new(DpdkDevice { port, steering }))
+        .collect();
+    let attached = layout.devices.iter().zip(&layout.sides).enumerate().map(|(id, (&at, &side))| {
+        let (device, offered) = (Arc::clone(&devices[at]), devices[at].port.capabilities());
+        let (mac, mtu) = (Mac(offered.mac), offered.mtu);
+        let is_owner = layout.owners[at] == id;
+        Attached {
+            mac,
+            mtu,
+            device: if is_owner { Box::new(device) } else { Box::new(SubInterface { device, side }) },
+        }
+    });
+    Ok((Links::new(links), threads, attached.collect()))
 }
 
 fn end(threads: Threads, stop: &AtomicBool) {
@@ -301,12 +362,6 @@ fn serve(control: Arc<Control>, socket: &ControlSocket, metrics: Option<SocketAd
         }
     };
     runtime.block_on(super::run(control, listener, metrics, ready, std::future::pending())).map_err(refusal)
-}
-
-/// A port's device, for the control thread.
-fn attached(port: Port, steering: PortSteering) -> Attached {
-    let offered = port.capabilities();
-    Attached { mac: Mac(offered.mac), mtu: offered.mtu, device: Box::new(DpdkDevice { port, steering }) }
 }
 
 #[derive(Debug)]
@@ -364,6 +419,30 @@ impl Device for DpdkDevice {
             rx_no_buffer: stats.rx_no_buffer,
             tx_errors: stats.tx_errors,
         }
+    }
+}
+
+/// A VLAN on a device.
+#[derive(Debug)]
+struct SubInterface {
+    device: Arc<DpdkDevice>,
+    side: PortSide,
+}
+
+impl Device for SubInterface {
+    fn facts(&self) -> Facts {
+        let facts = self.device.facts();
+        // What the device has to say is said of the port with the device.
+        Facts { steering: PortSteering { side: self.side, ..facts.steering }, notices: Vec::new(), ..facts }
+    }
+
+    fn link(&self) -> api::Link {
+        self.device.link()
+    }
+
+    /// The device counts all its ports together.
+    fn counters(&self) -> PortStats {
+        PortStats::default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ctl::api::{Link, Offload, PortQueues, PortStats, PortSteering, Rss};
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// A port's device as the control thread sees it. Packets are the workers' business.
 pub trait Device: Send + Debug {
@@ -15,6 +16,21 @@ pub trait Device: Send + Debug {
 
     /// Its own counters; the name is left empty.
     fn counters(&self) -> PortStats;
+}
+
+/// Ports that share a device.
+impl<D: Device + Sync> Device for Arc<D> {
+    fn facts(&self) -> Facts {
+        (**self).facts()
+    }
+
+    fn link(&self) -> Link {
+        (**self).link()
+    }
+
+    fn counters(&self) -> PortStats {
+        (**self).counters()
+    }
 }
 
 /// What a device is and what it can do.

@@ -216,6 +216,7 @@ fn leaves(
         .and_then(|hop| balancer.snapshot.ports().get(usize::from(hop.port)));
     told.packet = Some(ExplainedPacket {
         port: hop.port.clone(),
+        vlan: balancer.config.ports.iter().find(|port| port.name == hop.port).and_then(|port| port.vlan),
         source_mac: port.map(|port| port.mac.to_string()).unwrap_or_default(),
         destination_mac: hop.mac.clone(),
         source,

@@ -7,7 +7,7 @@ use super::model::{self, Admin, Choice};
 use super::slots::Owner;
 use super::stats::{self, Reader, Sum};
 use super::steering;
-use ctl::api::{AdminState, Backend, HealthState, Link, Neighbor, Port, PortStats, Service, Status, Worker};
+use ctl::api::{AdminState, Backend, HealthState, Link, Neighbor, Port, Service, Status, Worker};
 use ctl::config::{Affinity, TimeSpan};
 
 /// `GET /v1/status`
@@ -253,11 +253,17 @@ fn facts(balancer: &Balancer) -> Vec<Facts> {
 /// `GET /v1/ports`
 pub(super) fn ports(balancer: &Balancer) -> Vec<Port> {
     let devices = balancer.devices.iter().zip(facts(balancer));
-    let ports = balancer.config.ports.iter().zip(devices).zip(balancer.snapshot.ports());
+    let ports = balancer.config.ports.iter().zip(devices).zip(balancer.snapshot.ports()).enumerate();
+    let parent = |port: &ctl::config::Port| {
+        let name = port.parent.as_ref()?;
+        balancer.config.ports.iter().find(|other| other.name == *name)
+    };
     ports
-        .map(|((config, (device, facts)), port)| Port {
+        .map(|(id, ((config, (device, facts)), port))| Port {
             name: config.name.clone(),
-            device: config.device.clone(),
+            device: parent(config).unwrap_or(config).device.clone(),
+            parent: config.parent.clone(),
+            vlan: config.vlan,
             driver: facts.driver,
             mac: port.mac.to_string(),
             link: facts.link,
@@ -270,7 +276,7 @@ pub(super) fn ports(balancer: &Balancer) -> Vec<Port> {
             steering: facts.steering,
             offloads: facts.offloads,
             notices: facts.notices,
-            counters: PortStats { name: config.name.clone(), ..device.counters() },
+            counters: stats::port_counters(balancer, id, config, &**device),
         })
         .collect()
 }

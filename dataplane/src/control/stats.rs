@@ -1,9 +1,10 @@
 //! Statistics: the workers' counters, read with relaxed loads and never asked for.
 
 use super::balancer::Balancer;
+use super::device::Device;
 use super::model::{Backend, Service};
 use super::slots::{self, Totals};
-use crate::counters::{Counter, WorkerCounters};
+use crate::counters::{Counter, PortCounters, WorkerCounters};
 use crate::verdict::DropReason;
 use ctl::api::{BackendStats, HealthState, PortStats, ServiceStats, Stats, WorkerStats};
 use std::collections::BTreeMap;
@@ -111,10 +112,35 @@ pub(super) fn drops(reader: &Reader) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// By port.
+/// By port. A device counts all that passes it; what its sub-interfaces have of that, the workers count.
 pub(super) fn ports(balancer: &Balancer) -> Vec<PortStats> {
-    let ports = balancer.config.ports.iter().zip(&balancer.devices);
-    ports.map(|(port, device)| PortStats { name: port.name.clone(), ..device.counters() }).collect()
+    let ports = balancer.config.ports.iter().zip(&balancer.devices).enumerate();
+    ports.map(|(id, (port, device))| port_counters(balancer, id, port, &**device)).collect()
+}
+
+/// The counters of the port with the number `id`.
+pub(super) fn port_counters(
+    balancer: &Balancer,
+    id: usize,
+    port: &ctl::config::Port,
+    device: &dyn Device,
+) -> PortStats {
+    let name = port.name.clone();
+    if port.parent.is_none() {
+        return PortStats { name, ..device.counters() };
+    }
+    let workers = balancer.links.counters();
+    let sum = |counter: fn(&PortCounters) -> &Counter| {
+        workers.iter().filter_map(|worker| worker.ports.get(id)).map(|port| counter(port).get()).sum()
+    };
+    PortStats {
+        name,
+        rx_packets: sum(|port| &port.rx_packets),
+        rx_bytes: sum(|port| &port.rx_bytes),
+        tx_packets: sum(|port| &port.tx_packets),
+        tx_bytes: sum(|port| &port.tx_bytes),
+        ..PortStats::default()
+    }
 }
 
 fn service(balancer: &Balancer, reader: &Reader, service: &Service) -> ServiceStats {

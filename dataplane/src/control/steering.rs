@@ -7,6 +7,7 @@ use crate::snapshot::{Parts, Port as SnapshotPort, Snapshot};
 use crate::steering::deal::Dealt;
 use crate::steering::toeplitz::{KEY, Toeplitz};
 use crate::steering::{Spread, Steering};
+use crate::vlan::Place;
 use ctl::api::{Delivery, OwnerBy, PortSide, PortSteering};
 use ctl::config::{Config, Steering as Wish};
 
@@ -73,6 +74,15 @@ pub fn sides(config: &Config) -> Vec<PortSide> {
             (_, false) => PortSide::Clients,
         })
         .collect()
+}
+
+/// The side of a device on which there are several ports: those of them that have addresses.
+pub fn side_of_device(config: &Config, places: &[Place], sides: &[PortSide], device: usize) -> PortSide {
+    let here =
+        |id: &usize| usize::from(places[*id].device) == device && !config.ports[*id].addresses.is_empty();
+    let mut sides = (0..places.len()).filter(here).map(|id| sides[id]);
+    let first = sides.next().unwrap_or(PortSide::Clients);
+    if sides.all(|side| side == first) { first } else { PortSide::Both }
 }
 
 /// What a port on that side should hash: the end that is the client's, or the balancer's own towards the backends. A port
@@ -269,6 +279,22 @@ backend = [{ address = "10.1.0.11:80" }]
         // No route at all: clients may be anywhere.
         let no_route = TWO_ARM.replace("[[route]]\nto = \"0.0.0.0/0\"\nvia = \"10.0.0.1\"\n", "");
         assert_eq!(sides_of(&no_route), [Clients, Both]);
+    }
+
+    #[test]
+    fn devices_are_on_the_sides_of_all_their_ports() {
+        use PortSide::{Backends, Both, Clients};
+        let stick = TWO_ARM
+            .replace("device = \"net_null1\"", "parent = \"trunk\"\nvlan = 200")
+            .replace("device = \"net_null0\"", "parent = \"trunk\"\nvlan = 100");
+        let config =
+            Config::parse(&format!("{stick}\n[[port]]\nname = \"trunk\"\ndevice = \"net_null0\"\n"), "test")
+                .unwrap();
+        let (sides, places) = (sides(&config), crate::vlan::places(&config));
+        assert_eq!(sides, [Clients, Backends, Clients]);
+        assert_eq!(side_of_device(&config, &places, &sides, 2), Both);
+        // A port without addresses has no traffic of its own.
+        assert_eq!(side_of_device(&config, &places, &[Backends, Backends, Clients], 2), Backends);
     }
 
     fn rss(ends: RssFields, queues: u16) -> RssState {

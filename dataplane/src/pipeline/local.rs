@@ -29,6 +29,7 @@ pub(super) fn receive<P: Packet>(
             complain::about(shared, arrival, DropReason::HopLimit, Complaint::HopLimit, packet)
         }
         Other::Bad(reason) => Verdict::Drop(reason),
+        Other::PriorityTag => Verdict::Untag,
         // These need the tables.
         Other::IcmpError { .. } => Verdict::Drop(DropReason::IcmpUnrelated),
         Other::Fragment => Verdict::Drop(DropReason::Fragment),

@@ -7,6 +7,7 @@ use crate::packet::{Packet, RxChecksum};
 use crate::rewrite::L3;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, ethertype};
+use crate::wire::vlan::Tag;
 use crate::wire::{be16, field, icmp, ipv4, ipv6, protocol, tcp, udp};
 use arrayvec::ArrayVec;
 
@@ -47,6 +48,8 @@ pub(super) enum Other {
     },
     /// A fragment of a TCP segment or a UDP datagram.
     Fragment,
+    /// Tagged with a priority, and of no VLAN.
+    PriorityTag,
     Bad(DropReason),
 }
 
@@ -209,7 +212,19 @@ fn general<P: Packet>(packet: &P, at: usize, mac: MacWord) -> Seen {
         ethertype::IPV4 => v4(frame, bytes, at, packet.rx_checksum()),
         ethertype::IPV6 => v6(frame, bytes, at),
         ethertype::ARP => Seen::Other(Other::Arp),
-        _ => Seen::bad(DropReason::UnknownEthertype),
+        _ => tagged(frame),
+    }
+}
+
+/// A frame for us that is none of IP and ARP: perhaps it is tagged, where no VLANs are expected.
+#[cold]
+fn tagged(frame: &[u8]) -> Seen {
+    match Tag::parse(frame) {
+        Ok(Tag::None) => Seen::bad(DropReason::UnknownEthertype),
+        Ok(Tag::Priority) => Seen::Other(Other::PriorityTag),
+        Ok(Tag::Vlan(_)) => Seen::bad(DropReason::VlanUnknown),
+        Ok(Tag::Nested) => Seen::bad(DropReason::VlanNested),
+        Err(_) => Seen::bad(DropReason::Truncated),
     }
 }
 
@@ -228,7 +243,7 @@ fn elsewhere<P: Packet>(packet: &P, destination: u64, ethertype: u16) -> Seen {
             other => other,
         },
         ethertype::IPV4 => Seen::bad(DropReason::Multicast),
-        _ => Seen::bad(DropReason::UnknownEthertype),
+        _ => tagged(packet.data()),
     }
 }
 

@@ -11,6 +11,10 @@ pub mod ethertype {
     pub const IPV4: u16 = 0x0800;
     pub const ARP: u16 = 0x0806;
     pub const IPV6: u16 = 0x86dd;
+    /// A VLAN tag (IEEE 802.1Q).
+    pub const VLAN: u16 = 0x8100;
+    /// A VLAN tag of a provider's (IEEE 802.1Q, once 802.1ad).
+    pub const SERVICE_VLAN: u16 = 0x88a8;
 }
 
 const DESTINATION: usize = 0;

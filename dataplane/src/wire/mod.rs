@@ -20,6 +20,7 @@ pub mod quote;
 pub mod tcp;
 pub mod translate;
 pub mod udp;
+pub mod vlan;
 
 /// IP protocol numbers (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {

@@ -8,6 +8,7 @@ mod doze;
 mod hold;
 mod listing;
 mod message;
+mod vlan;
 
 pub use doze::Bell;
 pub use listing::{Filter, FlowRow, Listing};
@@ -29,6 +30,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use vlan::Vlans;
 
 /// What tells a worker the time. Read once a loop.
 pub trait Clock {
@@ -74,13 +76,23 @@ struct Outgoing<P> {
     generated: u32,
 }
 
+/// How what leaves by a port gets there, if not as it is by a queue of this worker's.
+#[derive(Debug, Clone, Copy)]
+enum Detour {
+    /// By way of another worker, which has a TX queue there.
+    Worker(u8),
+    /// With a tag, by the queue of the port whose device it is on.
+    Vlan { device: PortId, vlan: u16 },
+}
+
 /// One poll-mode worker, owning its end of every port.
 pub struct Worker<Q: Queue> {
     queues: Vec<Q>,
-    /// The ports at which packets can arrive here.
+    /// The ports at which packets can arrive here; those of devices with VLANs are in `vlans`.
     arrivals: Vec<PortId>,
-    /// By port: the worker that sends what this one has to send there, if it cannot itself.
-    relays: Vec<Option<u8>>,
+    vlans: Vlans<Q::Packet>,
+    /// By port.
+    detours: Vec<Option<Detour>>,
     outgoing: Vec<Outgoing<Q::Packet>>,
     pipeline: Pipeline,
     counters: Arc<WorkerCounters>,
@@ -116,15 +128,17 @@ impl<Q: Queue> std::fmt::Debug for Worker<Q> {
 impl<Q: Queue> Worker<Q> {
     /// A worker over its end of each port, in the order of the ports' numbers.
     pub fn new(queues: Vec<Q>, pipeline: Pipeline, mesh: Mesh<Q::Packet>, control: WorkerEnd) -> Self {
-        let arrivals =
+        let arrivals: Vec<PortId> =
             (0..).zip(&queues).filter(|(_, queue)| queue.receives()).map(|(port, _)| port).collect();
-        let relays = vec![None; queues.len()];
+        let vlans = Vlans::new(arrivals.len());
+        let detours = vec![None; queues.len()];
         let outgoing = queues.iter().map(|_| Outgoing { packets: Burst::new(), generated: 0 }).collect();
         let counters = Arc::clone(pipeline.counters());
         Self {
             queues,
             arrivals,
-            relays,
+            vlans,
+            detours,
             outgoing,
             pipeline,
             counters,
@@ -148,8 +162,8 @@ impl<Q: Queue> Worker<Q> {
     /// another one.
     #[must_use]
     pub fn sending_by(mut self, sends_for: &[u8]) -> Self {
-        for ((relay, queue), &worker) in self.relays.iter_mut().zip(&self.queues).zip(sends_for) {
-            *relay = (!queue.transmits()).then_some(worker);
+        for ((detour, queue), &worker) in self.detours.iter_mut().zip(&self.queues).zip(sends_for) {
+            *detour = (!queue.transmits()).then_some(Detour::Worker(worker));
         }
         self
     }
@@ -212,9 +226,11 @@ impl<Q: Queue> Worker<Q> {
 
     /// Whether everything that can bring work tells a sleeper.
     fn can_be_woken(&self) -> bool {
-        let told = |&port: &PortId| self.queues[usize::from(port)].descriptors().is_some();
+        let told = |port: PortId| self.queues[usize::from(port)].descriptors().is_some();
         let rung = |bell: &Bell| bell.descriptor().is_some();
-        self.arrivals.iter().all(told) && rung(self.control.bell()) && rung(self.mesh.bell())
+        self.arrivals.iter().copied().chain(self.vlans.devices()).all(told)
+            && rung(self.control.bell())
+            && rung(self.mesh.bell())
     }
 
     /// One loop at time `now`, in milliseconds: every queue once, every ring once, one slice of housekeeping. Returns
@@ -235,6 +251,9 @@ impl<Q: Queue> Worker<Q> {
                 }
                 self.process(Arrival { port, now, handed: false });
             }
+        }
+        if self.vlans.is_due() {
+            packets += self.receive_tagged(now);
         }
         packets += self.take_handed(now);
         if self.pipeline.has_released() {
@@ -272,6 +291,7 @@ impl<Q: Queue> Worker<Q> {
                     }
                     self.count_held();
                 }
+                Verdict::Untag => self.untag(arrival.port, packet),
                 Verdict::Await(datagram) => self.keep_fragment(datagram, arrival, packet),
                 Verdict::HandOff(worker) => self.hand_off(worker, arrival.port, packet),
             }
@@ -370,16 +390,22 @@ impl<Q: Queue> Worker<Q> {
     }
 
     fn transmit(&mut self, port: usize) {
-        if let Some(worker) = self.relays[port] {
-            self.relay(port, worker);
-            return;
+        match self.detours[port] {
+            None => _ = self.transmit_by(port, port),
+            Some(Detour::Worker(worker)) => self.relay(port, worker),
+            Some(Detour::Vlan { device, vlan }) => self.transmit_tagged(port, device, vlan),
         }
+    }
+
+    /// Sends what is on its way out of `port` by the queue of `device`. Returns how many packets that took, and their bytes.
+    #[inline(always)]
+    fn transmit_by(&mut self, port: usize, device: usize) -> (usize, usize) {
         let outgoing = &mut self.outgoing[port];
         let count = outgoing.packets.len();
         let lengths: arrayvec::ArrayVec<u32, { crate::io::BURST }> =
             outgoing.packets.iter().map(|packet| packet.frame_len() as u32).collect();
         let generated = std::mem::take(&mut outgoing.generated);
-        let sent = self.queues[port].transmit(&mut outgoing.packets);
+        let sent = self.queues[device].transmit(&mut outgoing.packets);
         let sent_bits = ((1u64 << sent) - 1) as u32;
         let generated_sent = (generated & sent_bits).count_ones() as usize;
         let forwarded_unsent = (count - sent) - (generated & !sent_bits).count_ones() as usize;
@@ -391,6 +417,7 @@ impl<Q: Queue> Worker<Q> {
         if forwarded_unsent > 0 {
             self.counters.drops[DropReason::TxFull as usize].add(forwarded_unsent as u64);
         }
+        (sent, bytes as usize)
     }
 
     /// Gives what is on its way out of `port` to a worker with a TX queue there, which counts it.

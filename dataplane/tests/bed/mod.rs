@@ -21,6 +21,7 @@ use dataplane::snapshot::{Backend, Parts, Port, Snapshot};
 use dataplane::steering::{Steering, deal};
 use dataplane::tunnel::{self, GueForm};
 use dataplane::verdict::DropReason;
+use dataplane::vlan::Place;
 use dataplane::wire::ethernet::Mac;
 use dataplane::worker::{self, Command, ControlEnd, Event, Worker};
 use etherparse::{
@@ -185,6 +186,17 @@ impl Bed {
         parts: Parts,
         queues: &[(u16, u16)],
     ) -> Self {
+        Self::placed(steering, max_connections, parts, queues, &[])
+    }
+
+    /// Likewise, and `places` says by port whose device it is on and how its frames are tagged.
+    pub fn placed(
+        steering: &Arc<Steering>,
+        max_connections: usize,
+        parts: Parts,
+        queues: &[(u16, u16)],
+        places: &[Place],
+    ) -> Self {
         let workers = steering.workers();
         let ports: Vec<(u16, u16)> = (0..parts.ports.len())
             .map(|port| queues.get(port).copied().unwrap_or((workers.into(), workers.into())))
@@ -213,9 +225,14 @@ impl Bed {
                 counters: Arc::clone(&counters),
             })
             .unwrap();
+            let is_sub = |id: usize| places.get(id).is_some_and(|place| usize::from(place.device) != id);
             let (queues, wires) = dealt
                 .iter()
-                .map(|port| {
+                .enumerate()
+                .map(|(id, port)| {
+                    if is_sub(id) {
+                        return MemoryQueue::end(false, false);
+                    }
                     let number = number as u8;
                     let receives = port.receives_from(number).next().is_some();
                     MemoryQueue::end(receives, port.sends_through(number).is_some())
@@ -223,7 +240,8 @@ impl Bed {
                 .unzip();
             let sends_for: Vec<u8> = dealt.iter().map(|port| port.sends_for[number]).collect();
             let (control, worker_end) = worker::channel();
-            bed.workers.push(Worker::new(queues, pipeline, mesh, worker_end).sending_by(&sends_for));
+            let worker = Worker::new(queues, pipeline, mesh, worker_end).sending_by(&sends_for);
+            bed.workers.push(worker.with_vlans(places));
             bed.controls.push(control);
             bed.counters.push(counters);
             bed.wires.push(wires);
@@ -295,7 +313,8 @@ impl Bed {
     pub fn pass(&mut self, port: u8, frame: &[u8], out: u8) -> Vec<u8> {
         self.send(port, frame);
         let sent = self.receive(out).unwrap_or_else(|| panic!("nothing left; drops: {:?}", self.drops()));
-        assert_eq!(self.receive(0).or_else(|| self.receive(1)), None, "more than one frame left");
+        let more = (0..self.parts.ports.len()).find_map(|port| self.receive(port as u8));
+        assert_eq!(more, None, "more than one frame left");
         sent
     }
 

@@ -6,7 +6,7 @@ dropped (then its name ends in .drop.pcap and it holds arriving frames alone). P
 02:00:00:00:00:01 is the balancer's WAN port, 02:00:00:00:00:02 its LAN port. Services and backends are those of
 ../golden.rs.
 """
-from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, IPv6ExtHdrFragment, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6ParamProblem,
+from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, IPv6ExtHdrFragment, TCP, UDP, Dot1AD, Dot1Q, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6ParamProblem,
                        ICMPv6TimeExceeded, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, Raw, wrpcap)
 
 WAN, LAN = "02:00:00:00:00:01", "02:00:00:00:00:02"
@@ -460,6 +460,27 @@ save("echo", [Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, ttl=9, id=1) / IC
               Ether(dst=GATEWAY, src=WAN) / IP(src=V4, dst=C4, ttl=64, id=1) / ICMP(type=0, id=5, seq=6) / Raw(b"abcdefg"),
               Ether(dst=WAN, src=GATEWAY) / IPv6(src=C6, dst=V6, hlim=9) / ICMPv6EchoRequest(id=5, seq=6, data=b"abcdefg"),
               Ether(dst=GATEWAY, src=WAN) / IPv6(src=V6, dst=C6, hlim=64) / ICMPv6EchoReply(id=5, seq=6, data=b"abcdefg")])
+
+# One device with the WAN as VLAN 100 and the LAN as VLAN 200: all frames have the hardware address of the WAN port. A
+# priority is not kept.
+stick = []
+for v, client, vip, backend in ((4, C4, V4, B4), (6, C6, V6, B6)):
+    for l4_in, l4_out in ((TCP(sport=40000, dport=80, flags="S", seq=100, options=OPTIONS), TCP(sport=40000, dport=8080, flags="S", seq=100, options=OPTIONS)),
+                          (UDP(sport=40000, dport=53) / Raw(b"query"), UDP(sport=40000, dport=5353) / Raw(b"query"))):
+        stick += [Ether(dst=WAN, src=GATEWAY) / Dot1Q(vlan=100, prio=5) / ip(v, client, vip, 64) / l4_in,
+                  Ether(dst=BACKENDS[v], src=WAN) / Dot1Q(vlan=200) / ip(v, client, backend, 63) / l4_out]
+    for l4_in, l4_out in ((TCP(sport=8080, dport=40000, flags="SA", seq=900, ack=101, options=OPTIONS), TCP(sport=80, dport=40000, flags="SA", seq=900, ack=101, options=OPTIONS)),
+                          (UDP(sport=5353, dport=40000) / Raw(b"answer"), UDP(sport=53, dport=40000) / Raw(b"answer"))):
+        stick += [Ether(dst=WAN, src=BACKENDS[v]) / Dot1Q(vlan=200, id=1) / ip(v, backend, client, 64) / l4_in,
+                  Ether(dst=GATEWAY, src=WAN) / Dot1Q(vlan=100) / ip(v, vip, client, 63) / l4_out]
+stick += [Ether(dst="ff:ff:ff:ff:ff:ff", src=GATEWAY) / Dot1Q(vlan=100) / ARP(op=1, hwsrc=GATEWAY, psrc="10.0.0.1", pdst=V4),
+          Ether(dst=GATEWAY, src=WAN) / Dot1Q(vlan=100) / ARP(op=2, hwsrc=WAN, psrc=V4, hwdst=GATEWAY, pdst="10.0.0.1"),
+          Ether(dst="ff:ff:ff:ff:ff:ff", src=BACKENDS[4]) / Dot1Q(vlan=200) / ARP(op=1, hwsrc=BACKENDS[4], psrc=B4, pdst="10.1.0.1"),
+          Ether(dst=BACKENDS[4], src=WAN) / Dot1Q(vlan=200) / ARP(op=2, hwsrc=WAN, psrc="10.1.0.1", hwdst=BACKENDS[4], pdst=B4),
+          Ether(dst=WAN, src=GATEWAY) / Dot1Q(vlan=100) / IP(src=C4, dst="10.0.0.2", ttl=9) / ICMP(id=5, seq=6) / Raw(b"abcdefg"),
+          Ether(dst=GATEWAY, src=WAN) / Dot1Q(vlan=100) / IP(src="10.0.0.2", dst=C4, ttl=64) / ICMP(type=0, id=5, seq=6) / Raw(b"abcdefg")]
+save("vlan", stick)
+
 save("hostile.drop", [
     Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, flags="MF", frag=2, proto=6) / Raw(b"over TCP's header"[:16]),
     Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4, chksum=1) / UDP(sport=1, dport=53),
@@ -470,4 +491,9 @@ save("hostile.drop", [
     Ether(dst=WAN, src=GATEWAY) / IP(src=C4, dst=V4) / UDP(sport=1, dport=54),
     Ether(dst=WAN, src=GATEWAY) / IPv6(src="ff02::1", dst=V6) / UDP(sport=1, dport=53),
     Ether(dst=WAN, src=GATEWAY, type=0x88CC) / Raw(b"\0" * 46),
+    # Tags, where there are no VLANs.
+    Ether(dst=WAN, src=GATEWAY) / Dot1Q(vlan=100) / IP(src=C4, dst=V4) / UDP(sport=1, dport=53),
+    Ether(dst=WAN, src=GATEWAY) / Dot1AD(vlan=100) / Dot1Q(vlan=200) / IP(src=C4, dst=V4) / UDP(sport=1, dport=53),
+    Ether(dst=WAN, src=GATEWAY) / Dot1Q(vlan=0) / Dot1Q(vlan=0) / IP(src=C4, dst=V4) / UDP(sport=1, dport=53),
+    Ether(dst=WAN, src=GATEWAY, type=0x8100) / Raw(b"\0\x64"),
 ])

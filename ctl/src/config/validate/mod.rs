@@ -7,6 +7,7 @@ mod runtime;
 mod service;
 mod spread;
 mod tunnel;
+mod vlan;
 mod warnings;
 
 use super::Config;
@@ -21,6 +22,7 @@ pub(super) fn validate(reader: &mut Reader, decoded: &Decoded) {
     let config = &decoded.config;
     runtime::check(reader, config);
     network::check_ports(reader, config);
+    vlan::check(reader, config, decoded.ports_complete);
     if config.ports.is_empty() && decoded.ports_complete {
         reader.error("port", "there is no [[port]]", "add one with a name, a device and addresses");
     }

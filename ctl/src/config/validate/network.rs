@@ -21,7 +21,9 @@ pub(super) fn check_ports(reader: &mut Reader, config: &Config) {
         let problem = format!("the port {:?} exists already{line}", ports[index].name);
         reader.error(&format!("port[{index}].name"), problem, "give each port its own name");
     });
-    duplicates(ports.iter().map(|port| device_identity(&port.device)), |first, index| {
+    let devices: Vec<usize> = (0..ports.len()).filter(|&index| ports[index].parent.is_none()).collect();
+    duplicates(devices.iter().map(|&index| device_identity(&ports[index].device)), |first, index| {
+        let (first, index) = (devices[first], devices[index]);
         let line = on_line(reader, &format!("port[{first}].device"));
         let problem =
             format!("the device {:?} is that of port {:?}{line}", ports[index].device, ports[first].name);
@@ -54,7 +56,7 @@ fn check_port(reader: &mut Reader, path: &str, port: &Port) {
     if let Some(problem) = bad_name(&port.name) {
         reader.error(&format!("{path}.name"), problem, "use a short name such as \"wan\"");
     }
-    if port.device.trim().is_empty() || port.device.contains('\0') {
+    if port.parent.is_none() && (port.device.trim().is_empty() || port.device.contains('\0')) {
         let remedy = "write a PCI address such as \"0000:3b:00.0\", or a DPDK vdev such as \"net_af_packet0,iface=eth1\"";
         reader.error(&format!("{path}.device"), "this names no device", remedy);
     }

@@ -28,6 +28,8 @@ pub struct PortConfig {
     pub rss: RssFields,
     /// Toeplitz key; repeated or cut to the driver's length. `None`: the driver's own.
     pub rss_key: Option<Vec<u8>>,
+    /// Identifiers of the VLANs that frames may be tagged with; none: tags are left in place.
+    pub vlans: Vec<u16>,
 }
 
 impl Default for PortConfig {
@@ -41,6 +43,7 @@ impl Default for PortConfig {
             mac: None,
             rss: RssFields::FiveTuple,
             rss_key: None,
+            vlans: Vec::new(),
         }
     }
 }
@@ -49,6 +52,8 @@ impl Default for PortConfig {
 const ETHERNET_MTU: u16 = 1500;
 /// Header and frame check sequence of an Ethernet frame (bytes).
 const ETHERNET_OVERHEAD: u32 = 18;
+/// A VLAN tag (bytes).
+const TAG: u16 = 4;
 
 /// All that a balancer's packets can be hashed by.
 const IP_FLOWS: u64 = sys::RTE_ETH_RSS_IPV4
@@ -68,7 +73,10 @@ pub(super) struct Settled {
     pub(super) tx_queues: u16,
     pub(super) rx_descriptors: u16,
     pub(super) tx_descriptors: u16,
+    /// As the device is told: with `tag_room`.
     pub(super) mtu: u16,
+    /// Bytes of the MTU that are for tags.
+    pub(super) tag_room: u16,
     pub(super) rss: Rss,
     pub(super) rx_offloads: u64,
     pub(super) tx_offloads: u64,
@@ -115,15 +123,20 @@ pub(super) fn settle(
     }
 
     let (mtu_min, mtu_max) = mtu_limits(info);
-    let mtu = config.mtu.clamp(mtu_min, mtu_max);
+    let mut mtu = config.mtu.clamp(mtu_min, mtu_max);
     if mtu != config.mtu {
         notices.push(format!("MTU {mtu} instead of {}: the driver takes {mtu_min} to {mtu_max}", config.mtu));
     }
+    let tag_room = if config.vlans.is_empty() { 0 } else { tag_room(info, mtu, &mut notices) };
+    mtu += tag_room;
 
     let rss = if rx_queues > 1 { settle_rss(config, info, &mut notices) } else { Rss::default() };
 
     let mut rx_offloads = info.rx_offload_capa & sys::RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
     let mut tx_offloads = 0;
+    if !config.vlans.is_empty() {
+        rx_offloads |= info.rx_offload_capa & VLAN_OFFLOADS;
+    }
     if u32::from(mtu) + ETHERNET_OVERHEAD > u32::from(data_room) {
         // Frames may span buffers. Otherwise these stay off: they keep drivers from their fast paths.
         rx_offloads |= info.rx_offload_capa & sys::RTE_ETH_RX_OFFLOAD_SCATTER;
@@ -138,11 +151,34 @@ pub(super) fn settle(
         rx_descriptors: config.rx_descriptors,
         tx_descriptors: config.tx_descriptors,
         mtu,
+        tag_room,
         rss,
         rx_offloads,
         tx_offloads,
         notices,
     }
+}
+
+/// What a device can do about tags on receive. On transmit they are written in software: four bytes into a cache line that is
+/// at hand cost less than to keep drivers from their simple path.
+const VLAN_OFFLOADS: u64 = sys::RTE_ETH_RX_OFFLOAD_VLAN_STRIP | sys::RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
+
+/// Bytes that the MTU has to be larger so that a frame of `mtu` still fits with its tag: 0 where the driver allows for tags
+/// beside the MTU, and where it cannot be more.
+fn tag_room(info: &sys::rte_eth_dev_info, mtu: u16, notices: &mut Vec<String>) -> u16 {
+    // The kernel takes a tag more than the MTU of its interface.
+    if frame_overhead(info) >= ETHERNET_OVERHEAD + u32::from(TAG) || is_packet_socket(info) {
+        return 0;
+    }
+    let (_, mtu_max) = mtu_limits(info);
+    if mtu.saturating_add(TAG) <= mtu_max {
+        return TAG;
+    }
+    notices.push(format!(
+        "the driver does not say that tagged frames of {mtu} bytes fit: if large packets are lost, lower the MTU of this port \
+         and its sub-interfaces by {TAG}"
+    ));
+    0
 }
 
 /// Whether the driver's far side spreads packets over all queues that the device was made with, those that nobody set up
@@ -200,14 +236,18 @@ const BOTH_ENDS: &str = "RSS over one end of a packet is not offered: both ends 
 
 /// Smallest and largest MTU that DPDK will accept for the device: it checks both the payload and the frame.
 fn mtu_limits(info: &sys::rte_eth_dev_info) -> (u16, u16) {
-    let overhead = if info.max_mtu != u16::MAX && info.max_rx_pktlen > u32::from(info.max_mtu) {
+    let by_frame = u16::try_from(info.max_rx_pktlen.saturating_sub(frame_overhead(info))).unwrap_or(u16::MAX);
+    let max = info.max_mtu.min(by_frame).max(1);
+    (info.min_mtu.min(max), max)
+}
+
+/// Bytes of a frame that the driver does not count as payload.
+fn frame_overhead(info: &sys::rte_eth_dev_info) -> u32 {
+    if info.max_mtu != u16::MAX && info.max_rx_pktlen > u32::from(info.max_mtu) {
         info.max_rx_pktlen - u32::from(info.max_mtu)
     } else {
         ETHERNET_OVERHEAD
-    };
-    let by_frame = u16::try_from(info.max_rx_pktlen.saturating_sub(overhead)).unwrap_or(u16::MAX);
-    let max = info.max_mtu.min(by_frame).max(1);
-    (info.min_mtu.min(max), max)
+    }
 }
 
 /// Configures device and queues as settled; the device is stopped before and after.
@@ -320,7 +360,7 @@ pub(super) fn apply(
 }
 
 /// Tells the device the MTU where it is not the usual one: some drivers learn it from `configure`, some only here, and some
-/// never.
+/// never. Those that know no MTU have no room to make for tags.
 fn set_mtu(device: &Device, settled: &mut Settled) {
     if settled.mtu == ETHERNET_MTU {
         return;
@@ -328,7 +368,8 @@ fn set_mtu(device: &Device, settled: &mut Settled) {
     let mark = log::mark();
     // SAFETY: the port is configured and not started.
     let status = unsafe { sys::rte_eth_dev_set_mtu(device.port_id(), settled.mtu) };
-    if status < 0 {
+    let plain = settled.mtu - settled.tag_room == ETHERNET_MTU;
+    if status < 0 && !(plain && status == -rustix::io::Errno::NOTSUP.raw_os_error()) {
         let reason = super::error::explain(status, mark);
         settled
             .notices
@@ -368,6 +409,25 @@ pub(super) fn set_filters(device: &Device, config: &PortConfig, notices: &mut Ve
     }
 }
 
+/// Tells a device that filters by VLAN which ones are ours. Without a filter, they all arrive.
+pub(super) fn set_vlans(device: &Device, config: &PortConfig, settled: &mut Settled) {
+    if settled.rx_offloads & sys::RTE_ETH_RX_OFFLOAD_VLAN_FILTER == 0 {
+        return;
+    }
+    // Frames with a priority and no VLAN are welcome too; a device that cannot be told so lets them pass or not.
+    // SAFETY: the port is started; only a table of the device's changes.
+    let _: c_int = unsafe { sys::rte_eth_dev_vlan_filter(device.port_id(), 0, 1) };
+    for &vlan in &config.vlans {
+        let mark = log::mark();
+        // SAFETY: as above.
+        let status = unsafe { sys::rte_eth_dev_vlan_filter(device.port_id(), vlan, 1) };
+        if status < 0 {
+            let reason = super::error::explain(status, mark);
+            settled.notices.push(format!("the device may drop VLAN {vlan}, its filter refused it: {reason}"));
+        }
+    }
+}
+
 /// What the started port offers and uses.
 pub(super) fn report(device: &Device, config: &PortConfig, settled: &Settled) -> Result<Capabilities, Error> {
     let port_id = device.port_id();
@@ -392,7 +452,7 @@ pub(super) fn report(device: &Device, config: &PortConfig, settled: &Settled) ->
         max_tx_queues: info.max_tx_queues,
         rx_descriptors: settled.rx_descriptors,
         tx_descriptors: settled.tx_descriptors,
-        mtu,
+        mtu: mtu.saturating_sub(settled.tag_room),
         mtu_min,
         mtu_max,
         rx_offloads_offered: rx_offload_names(info.rx_offload_capa),
@@ -483,6 +543,32 @@ mod tests {
         let rss = settle(&config, &one, 2048, true).rss;
         let only = sys::RTE_ETH_RSS_L3_DST_ONLY | sys::RTE_ETH_RSS_L4_DST_ONLY;
         assert_eq!((rss.ends, rss.mask), (RssFields::Destination, IP_FLOWS | only));
+    }
+
+    #[test]
+    fn vlans_take_what_is_offered_and_room_for_a_tag() {
+        let capable = sys::rte_eth_dev_info {
+            rx_offload_capa: VLAN_OFFLOADS | sys::RTE_ETH_RX_OFFLOAD_SCATTER,
+            tx_offload_capa: sys::RTE_ETH_TX_OFFLOAD_VLAN_INSERT,
+            max_mtu: 9000,
+            max_rx_pktlen: 9018,
+            ..offer()
+        };
+        let without = settle(&PortConfig::default(), &capable, 2048, true);
+        assert_eq!((without.mtu, without.tag_room, without.rx_offloads), (1500, 0, 0));
+        let config = PortConfig { vlans: vec![100], ..PortConfig::default() };
+        let settled = settle(&config, &capable, 2048, true);
+        assert_eq!((settled.mtu, settled.tag_room, settled.rx_offloads), (1504, 4, VLAN_OFFLOADS));
+        assert_eq!((settled.tx_offloads, settled.notices.len()), (0, 0));
+        // The driver counts tags apart from the MTU.
+        let roomy = sys::rte_eth_dev_info { max_rx_pktlen: 9022, ..capable };
+        assert_eq!(settle(&config, &roomy, 2048, true).mtu, 1500);
+        // As does the kernel; other devices may not.
+        let af_packet = sys::rte_eth_dev_info { driver_name: c"net_af_packet".as_ptr(), ..offer() };
+        let settled = settle(&config, &af_packet, 2048, true);
+        assert_eq!((settled.mtu, settled.notices.len()), (1500, 0));
+        let settled = settle(&config, &offer(), 2048, true);
+        assert_eq!((settled.mtu, settled.tag_room, settled.notices.len()), (1500, 0, 1));
     }
 
     #[test]

@@ -5,7 +5,10 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::slice;
 use dpdk_sys::mbuf as field;
-use dpdk_sys::{RTE_MBUF_F_RX_IP_CKSUM_BAD, RTE_MBUF_F_RX_IP_CKSUM_GOOD, RTE_MBUF_F_RX_IP_CKSUM_MASK};
+use dpdk_sys::{
+    RTE_MBUF_F_RX_IP_CKSUM_BAD, RTE_MBUF_F_RX_IP_CKSUM_GOOD, RTE_MBUF_F_RX_IP_CKSUM_MASK,
+    RTE_MBUF_F_RX_VLAN_STRIPPED,
+};
 
 /// One frame in a DPDK packet buffer, owned: dropping it returns every segment to its pool.
 ///
@@ -131,6 +134,13 @@ impl Packet for Mbuf {
         unsafe {
             core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(self.start().cast());
         }
+    }
+
+    #[inline]
+    fn rx_vlan(&self) -> Option<u16> {
+        // SAFETY: the type's invariant.
+        let (flags, control) = unsafe { (field::ol_flags(self.raw()), field::vlan_tci(self.raw())) };
+        (flags & RTE_MBUF_F_RX_VLAN_STRIPPED != 0).then_some(control)
     }
 
     /// A port that does not check leaves the flags 0, which is "unknown". The fourth value, "none" (verified, though the

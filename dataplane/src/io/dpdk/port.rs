@@ -107,6 +107,7 @@ impl Port {
             shared.descriptors = descriptor::packet_sockets(info.if_index);
         }
 
+        configure::set_vlans(&shared.device, config, &mut settled);
         let mut notices = std::mem::take(&mut settled.notices);
         configure::set_filters(&shared.device, config, &mut notices);
         let capabilities = configure::report(&shared.device, config, &settled)?;
