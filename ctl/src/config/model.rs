@@ -167,7 +167,7 @@ pub struct Service {
     /// With TCP: no SYN that passes offers larger segments. `None`: they pass as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mss: Option<Mss>,
-    /// With `full-nat`: source addresses towards backends. Empty: those of the port.
+    /// With `full-nat`: source addresses towards backends, which see those of their own family. Empty: those of the port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub local_addresses: Vec<IpAddr>,
     #[serde(default = "Service::default_scheduler")]

@@ -159,7 +159,7 @@ fn leave<K: Rewrite, P: Packet>(
     let most = usize::from(shared.neighbors.get(slot).max_frame);
     if after + header.payload > most {
         // As its sender sees it.
-        let mtu = (most.saturating_sub(L3) as i32 - header.growth()).clamp(0, u16::MAX.into());
+        let mtu = header.size_before(most.saturating_sub(L3)).min(usize::from(u16::MAX));
         let complaint = complain::Complaint::TooBig(mtu as u16);
         return Ok(complain::about(shared, arrival, DropReason::MtuExceeded, complaint, packet));
     }
