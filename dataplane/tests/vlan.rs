@@ -36,7 +36,9 @@ fn stick(workers: u8, queues: (u16, u16), untagged: &[&str]) -> Bed {
     let place = |vlan| Place { device: TRUNK, vlan };
     let places = [place(Some(100)), place(Some(200)), place(None)];
     let steering = Arc::new(Steering::keyed(workers, bed::secret()));
-    Bed::placed(&steering, 1000, parts, &[queues; 3], &places)
+    // What stands for the sub-interfaces is dealt full rounds, so that the first worker has the first queue of the device.
+    let others = (u16::from(workers), u16::from(workers));
+    Bed::placed(&steering, 1000, parts, &[others, others, queues], &places)
 }
 
 fn tagged(control: u16, frame: &[u8]) -> Vec<u8> {
