@@ -1,6 +1,7 @@
 //! What single values cannot show: names used twice, overlaps, families, what can be reached.
 
 mod health;
+mod host;
 mod network;
 mod overlap;
 mod runtime;
@@ -21,6 +22,7 @@ pub(super) fn validate(reader: &mut Reader, decoded: &Decoded) {
     let config = &decoded.config;
     runtime::check(reader, config);
     network::check_ports(reader, config);
+    host::check(reader, config);
     if config.ports.is_empty() && decoded.ports_complete {
         reader.error("port", "there is no [[port]]", "add one with a name, a device and addresses");
     }
