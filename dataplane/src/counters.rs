@@ -121,6 +121,8 @@ pub struct WorkerCounters {
     pub drops: [Counter; DropReason::COUNT],
     /// By port.
     pub ports: [PortCounters; MAX_PORTS],
+    /// By port.
+    pub hosts: [HostCounters; MAX_PORTS],
     /// By backend slot.
     pub backends: Box<[BackendCounters]>,
 }
@@ -138,6 +140,17 @@ pub struct PortCounters {
     pub rx_packets: Counter,
     /// Those of them that another worker had to decide.
     pub handoffs: Counter,
+}
+
+/// What one worker counts for the host's interface of one port.
+#[derive(Debug, Default)]
+pub struct HostCounters {
+    /// Frames given to the kernel.
+    pub punted: Counter,
+    /// Frames that it did not get: over the limit, or the ring was full.
+    pub limited: Counter,
+    /// Frames sent for the kernel.
+    pub sent: Counter,
 }
 
 /// What one worker counts for one backend: one cache line.
@@ -208,6 +221,7 @@ impl WorkerCounters {
             table_bytes: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             ports: std::array::from_fn(|_| PortCounters::default()),
+            hosts: std::array::from_fn(|_| HostCounters::default()),
             backends: (0..backends).map(|_| BackendCounters::default()).collect(),
         }
     }

@@ -28,6 +28,8 @@ pub struct Snapshot {
     ports: Vec<Port>,
     routes: RouteTable,
     locals: FastMap<IpAddr, PortId>,
+    /// The addresses that the host's kernel has too, and the ports that its interfaces stand for.
+    hosts: FastMap<IpAddr, PortId>,
     /// Of `locals` and the VIPs.
     locality: Locality,
     /// Addresses of backends on a link, and the port that leads there.
@@ -60,6 +62,8 @@ pub struct Port {
     /// Largest IP packet in bytes.
     pub mtu: u16,
     pub addresses: Vec<InterfaceAddress>,
+    /// Packets a second for the host's kernel; `None`: it has no interface for this port.
+    pub host: Option<u32>,
 }
 
 impl Port {
@@ -96,6 +100,7 @@ impl Snapshot {
         let Parts { generation, services, backends, tunnels, ports, routes, local_addresses, resetting } =
             parts;
         let mut locals = FastMap::default();
+        let mut hosts = FastMap::default();
         let mut list = Vec::new();
         for (id, port) in ports.iter().enumerate() {
             let id = id as PortId;
@@ -104,6 +109,10 @@ impl Snapshot {
                 list.push(Route { to: address.subnet(), port: id, via: None });
             }
             locals.entry(port.link_local().into()).or_insert(id);
+            if port.host.is_some() {
+                let all = port.addresses.iter().map(|own| own.address());
+                hosts.extend(all.chain([port.link_local().into()]).map(|address| (address, id)));
+            }
         }
         let on_link = RouteTable::new(list.clone());
         for (to, via) in routes {
@@ -153,6 +162,7 @@ impl Snapshot {
             ports,
             routes,
             locals,
+            hosts,
             locality,
             local_addresses,
             resetting,
@@ -242,6 +252,17 @@ impl Snapshot {
     /// Whether `address` is one of a port's own.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.locals.contains_key(&address)
+    }
+
+    /// Whether the host's kernel has an interface for `port`.
+    #[inline]
+    pub fn has_host(&self, port: PortId) -> bool {
+        !self.hosts.is_empty() && self.ports.get(usize::from(port)).is_some_and(|port| port.host.is_some())
+    }
+
+    /// The port whose interface on the host has `address`.
+    pub fn host_of(&self, address: IpAddr) -> Option<PortId> {
+        self.hosts.get(&address).copied()
     }
 
     /// Whether `address` is one of the balancer's own, on whatever port, or a VIP.

@@ -7,7 +7,10 @@ use super::model::{self, Admin, Choice};
 use super::slots::Owner;
 use super::stats::{self, Reader, Sum};
 use super::steering;
-use ctl::api::{AdminState, Backend, HealthState, Link, Neighbor, Port, PortStats, Service, Status, Worker};
+use crate::counters::{Counter, HostCounters};
+use ctl::api::{
+    AdminState, Backend, HealthState, Link, Neighbor, Port, PortHost, PortStats, Service, Status, Worker,
+};
 use ctl::config::{Affinity, TimeSpan};
 
 /// `GET /v1/status`
@@ -270,9 +273,31 @@ pub(super) fn ports(balancer: &Balancer) -> Vec<Port> {
             steering: facts.steering,
             offloads: facts.offloads,
             notices: facts.notices,
+            host: host(balancer, &config.name),
             counters: PortStats { name: config.name.clone(), ..device.counters() },
         })
         .collect()
+}
+
+/// The host's interface for the port of that name.
+pub(super) fn host(balancer: &Balancer, name: &str) -> Option<PortHost> {
+    let id = balancer.config.ports.iter().position(|port| port.name == name)?;
+    let config = &balancer.config.ports[id];
+    let (interface, rate) = (config.host_interface.clone()?, config.rate_to_host()?);
+    let workers = balancer.links.counters();
+    let sum = |counter: fn(&HostCounters) -> &Counter| -> u64 {
+        workers.iter().filter_map(|worker| worker.hosts.get(id)).map(|host| counter(host).get()).sum()
+    };
+    let (present, refused_packets) = balancer.hosts.state(id);
+    Some(PortHost {
+        interface,
+        present,
+        rate,
+        punted_packets: sum(|host| &host.punted),
+        limited_packets: sum(|host| &host.limited),
+        refused_packets,
+        sent_packets: sum(|host| &host.sent),
+    })
 }
 
 /// `GET /v1/neighbors`
