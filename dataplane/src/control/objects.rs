@@ -29,6 +29,13 @@ pub(super) fn status(balancer: &Balancer) -> Status {
             rest.as_secs()
         )
     }));
+    let hosts = balancer.config.ports.iter().filter_map(|port| Some((port, host(balancer, &port.name)?)));
+    notices.extend(hosts.filter(|(_, host)| !host.present).map(|(port, host)| {
+        format!(
+            "port {}: the host's interface {} is not there; see \"sluicectl events\"",
+            port.name, host.interface
+        )
+    }));
     notices.extend(panicking(balancer));
     notices.extend(idle(balancer));
     let in_force = balancer.config.origin.file();

@@ -161,6 +161,12 @@ async fn serve(control: &Control, id: PortId, now: &mut Wanted, interface: &Inte
                 Err(error) => return error,
             },
             _ = review.tick() => {
+                // One that was taken away wakes nobody.
+                match tun.try_recv(&mut frame) {
+                    Ok(len) => pass(control, id, &tun, &mut frame, len).await,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return error,
+                }
                 let Some(wanted) = wanted(&control.balancer(), id) else { continue };
                 if wanted == *now {
                     continue;
