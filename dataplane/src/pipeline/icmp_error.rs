@@ -233,19 +233,14 @@ fn owner<K: FlowKey>(shared: &Shared, arrival: Context<'_>, quoted: &K) -> u8 {
 }
 
 /// What becomes of an error about a packet that belongs to no connection of this worker.
-fn elsewhere<K: FlowKey>(
-    shared: &Shared,
-    arrival: Context<'_>,
-    message: Message,
-    quoted: &K,
-) -> Result<Verdict, DropReason> {
+fn elsewhere<K: FlowKey>(shared: &Shared, arrival: Context<'_>, message: Message, quoted: &K) -> Verdict {
     let owner = owner(shared, arrival, quoted);
     if arrival.handed || owner == shared.worker {
         // Perhaps a connection of the host's own.
         let ends = (message.source, quoted.source().0);
-        Ok(punt::or_drop(arrival, ends, DropReason::IcmpUnrelated))
+        punt::or_drop(arrival, ends, DropReason::IcmpUnrelated)
     } else {
-        Ok(Verdict::HandOff(owner))
+        Verdict::HandOff(owner)
     }
 }
 
@@ -262,7 +257,7 @@ fn about_connection<K: Rewrite, P: Packet>(
     let from = (quote.source, quote.ports.0);
     let quoted = K::new(quote.protocol, from, (quote.destination, quote.ports.1));
     let Some((entry, way)) = find(table, &quoted) else {
-        return elsewhere(shared, arrival, message, &quoted);
+        return Ok(elsewhere(shared, arrival, message, &quoted));
     };
     if message.hops <= 1 {
         return Err(DropReason::HopLimit);
@@ -361,7 +356,7 @@ fn about_tunnel<K: Rewrite, P: Packet>(
     let client = (inner.source, inner.ports.0);
     let key = K::new(inner.protocol, client, (inner.destination, inner.ports.1));
     let Some(handle) = table.find(table.hash(&key), &key) else {
-        return elsewhere(shared, arrival, message, &key);
+        return Ok(elsewhere(shared, arrival, message, &key));
     };
     let backend = table.entry(handle.id()).backend;
     if arrival.snapshot.tunnel(backend).is_none_or(|tunnel| tunnel.end() != end) {

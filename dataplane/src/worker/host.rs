@@ -207,7 +207,7 @@ mod tests {
             }
             // However it was asked before: after a pause it is full again, and then it earns exactly its rate.
             now = now.wrapping_add(at_once as u32 * 1000 / rate + 1);
-            prop_assert_eq!((0..at_once + 1).filter(|_| limit.take(rate, now)).count() as u64, at_once);
+            prop_assert_eq!((0..=at_once).filter(|_| limit.take(rate, now)).count() as u64, at_once);
             let second = (1..=1000).map(|wait| {
                 let now = now.wrapping_add(wait);
                 std::iter::repeat_with(|| limit.take(rate, now)).take_while(|taken| *taken).count() as u64

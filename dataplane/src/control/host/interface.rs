@@ -12,13 +12,16 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_tun::Tun;
 
+/// An address, and the length of its subnet's prefix.
+type Own = (IpAddr, u8);
+
 /// What an interface should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) name: String,
     mac: Mac,
     mtu: u16,
-    addresses: BTreeSet<(IpAddr, u8)>,
+    addresses: BTreeSet<Own>,
     carrier: bool,
 }
 
@@ -32,7 +35,7 @@ impl Wanted {
     }
 
     /// Addresses to be taken away, and to be added, where there were those of `before`.
-    fn differences<'a>(&'a self, before: &'a Self) -> (Vec<&'a (IpAddr, u8)>, Vec<&'a (IpAddr, u8)>) {
+    fn differences<'a>(&'a self, before: &'a Self) -> (Vec<&'a Own>, Vec<&'a Own>) {
         let gone = before.addresses.difference(&self.addresses).collect();
         (gone, self.addresses.difference(&before.addresses).collect())
     }
@@ -133,11 +136,11 @@ impl Interface {
         }
     }
 
-    fn request(&self, &(address, length): &(IpAddr, u8)) -> AddressAddRequest {
+    fn request(&self, &(address, length): &Own) -> AddressAddRequest {
         self.netlink.address().add(self.index, address, length)
     }
 
-    async fn add(&self, name: &str, address: &(IpAddr, u8)) -> Result<(), Trouble> {
+    async fn add(&self, name: &str, address: &Own) -> Result<(), Trouble> {
         let mut request = self.request(address).replace();
         if address.0.is_ipv6() {
             // Whoever has it is told so by the balancer, which defends it: to the kernel it would look as if it were taken
@@ -203,7 +206,7 @@ mod tests {
     fn only_what_differs_is_changed() {
         let (one, two) =
             (wanted(&["10.0.0.2/24", "10.0.0.3/24"], true), wanted(&["10.0.0.3/24", "10.0.0.2/25"], true));
-        let text = |list: Vec<&(IpAddr, u8)>| -> Vec<String> {
+        let text = |list: Vec<&Own>| -> Vec<String> {
             list.iter().map(|(ip, length)| format!("{ip}/{length}")).collect()
         };
         let (gone, new) = two.differences(&one);
