@@ -121,6 +121,8 @@ pub struct WorkerCounters {
     pub drops: [Counter; DropReason::COUNT],
     /// By port.
     pub ports: [PortCounters; MAX_PORTS],
+    /// By port.
+    pub hosts: [HostCounters; MAX_PORTS],
     /// By backend slot.
     pub backends: Box<[BackendCounters]>,
 }
@@ -142,6 +144,17 @@ pub struct PortCounters {
     pub rx_bytes: Counter,
     pub tx_packets: Counter,
     pub tx_bytes: Counter,
+}
+
+/// What one worker counts for the host's interface of one port.
+#[derive(Debug, Default)]
+pub struct HostCounters {
+    /// Frames given to the kernel.
+    pub punted: Counter,
+    /// Frames that it did not get: over the limit, or the ring was full.
+    pub limited: Counter,
+    /// Frames sent for the kernel.
+    pub sent: Counter,
 }
 
 /// What one worker counts for one backend: one cache line.
@@ -212,6 +225,7 @@ impl WorkerCounters {
             table_bytes: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             ports: std::array::from_fn(|_| PortCounters::default()),
+            hosts: std::array::from_fn(|_| HostCounters::default()),
             backends: (0..backends).map(|_| BackendCounters::default()).collect(),
         }
     }

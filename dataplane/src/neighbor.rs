@@ -233,7 +233,7 @@ mod tests {
 
     fn neighbors() -> Neighbors {
         let mut table = Neighbors::new(Secret::new([7; 48]));
-        let port = crate::snapshot::Port { mac: Mac([2; 6]), mtu: 1500, addresses: Vec::new() };
+        let port = crate::snapshot::Port { mac: Mac([2; 6]), mtu: 1500, addresses: Vec::new(), host: None };
         table.set_ports(&[port.clone(), port]);
         table
     }

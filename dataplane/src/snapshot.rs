@@ -28,6 +28,8 @@ pub struct Snapshot {
     ports: Vec<Port>,
     routes: RouteTable,
     locals: FastMap<IpAddr, PortId>,
+    /// The addresses that the host's kernel has too, and the ports that its interfaces stand for.
+    hosts: FastMap<IpAddr, PortId>,
     /// Of `locals` and the VIPs.
     locality: Locality,
     /// Addresses of backends on a link, and the port that leads there.
@@ -63,6 +65,8 @@ pub struct Port {
     /// Largest IP packet in bytes.
     pub mtu: u16,
     pub addresses: Vec<InterfaceAddress>,
+    /// Packets a second for the host's kernel; `None`: it has no interface for this port.
+    pub host: Option<u32>,
 }
 
 impl Port {
@@ -110,6 +114,7 @@ impl Snapshot {
             mut crossings,
         } = parts;
         let mut locals = FastMap::default();
+        let mut hosts = FastMap::default();
         let mut list = Vec::new();
         for (id, port) in ports.iter().enumerate() {
             let id = id as PortId;
@@ -118,6 +123,10 @@ impl Snapshot {
                 list.push(Route { to: address.subnet(), port: id, via: None });
             }
             locals.entry(port.link_local().into()).or_insert(id);
+            if port.host.is_some() {
+                let all = port.addresses.iter().map(|own| own.address());
+                hosts.extend(all.chain([port.link_local().into()]).map(|address| (address, id)));
+            }
         }
         let on_link = RouteTable::new(list.clone());
         for (to, via) in routes {
@@ -168,6 +177,7 @@ impl Snapshot {
             ports,
             routes,
             locals,
+            hosts,
             locality,
             local_addresses,
             resetting,
@@ -286,6 +296,17 @@ impl Snapshot {
     /// Whether `address` is one of a port's own.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.locals.contains_key(&address)
+    }
+
+    /// Whether the host's kernel has an interface for `port`.
+    #[inline]
+    pub fn has_host(&self, port: PortId) -> bool {
+        !self.hosts.is_empty() && self.ports.get(usize::from(port)).is_some_and(|port| port.host.is_some())
+    }
+
+    /// The port whose interface on the host has `address`.
+    pub fn host_of(&self, address: IpAddr) -> Option<PortId> {
+        self.hosts.get(&address).copied()
     }
 
     /// Whether `address` is one of the balancer's own, on whatever port, or a VIP.

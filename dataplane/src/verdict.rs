@@ -15,6 +15,10 @@ pub enum Verdict {
     Consume,
     /// It answers a health check: give the control thread a copy and be done with it.
     Deliver,
+    /// It is for the host: give its kernel a copy and be done with it.
+    Punt,
+    /// It was meant for the balancer, which has heard it, and for the host's kernel too.
+    Share,
     /// Keep it until the neighbour's hardware address is known; all else is rewritten.
     Hold(Slot),
     /// Keep it, untouched, until the first fragment of its datagram has come; the number is the datagram's.
@@ -158,6 +162,8 @@ drop_reasons! {
     Drained = "drained",
     /// An answer to a health check, too large or one too many for the control thread.
     ProbeQueueFull = "probe_queue_full",
+    /// For the host's kernel: over the port's host_rate, or more than the control thread has taken so far.
+    PuntLimit = "punt_limit",
 }
 
 impl DropReason {

@@ -64,7 +64,9 @@ fn verdict(said: &[Explanation]) -> Explanation {
         return *known;
     }
     match said[0].fate {
-        Fate::New { owner, .. } | Fate::NoService { owner } => said[usize::from(owner)],
+        Fate::New { owner, .. } | Fate::NoService { owner } | Fate::Punted { owner, .. } => {
+            said[usize::from(owner)]
+        }
         _ => said[0],
     }
 }
@@ -208,7 +210,7 @@ fn compare(bed: &mut Bed, segment: Segment, arrives_at: usize) {
             assert_eq!((connection.leaves, connection.direction, port), (wanted, Direction::Forward, LAN));
         }
         Fate::Forged => assert_eq!((left, dropped()), (None, vec!["ip_source"])),
-        Fate::Delivered => panic!("{told:?}"),
+        Fate::Delivered | Fate::Punted { .. } => panic!("{told:?}"),
     }
 }
 
@@ -264,4 +266,19 @@ fn answers_to_checks_and_forged_sources_are_told() {
     let fate = |bed: &mut Bed, from: &str, to: &str| verdict(&ask(bed, of(tcp(from, to, SYN)))).fate;
     assert_eq!(fate(&mut bed, "10.1.0.11:80", "10.1.0.1:65000"), Fate::Delivered);
     assert_eq!(fate(&mut bed, "10.1.0.1:4000", "192.0.2.10:80"), Fate::Forged);
+}
+
+#[test]
+fn what_is_for_the_host_is_told() {
+    let mut parts = two_arm(&[spec("10.0.0.2", Protocol::Tcp, Mode::Nat, &["10.1.0.11:80"])]);
+    parts.ports[usize::from(WAN)].host = Some(100);
+    let mut bed = Bed::new(2, 100, parts);
+    bed.know_all();
+    let mut fate = |from: &str, to: &str| verdict(&ask(&mut bed, of(tcp(from, to, SYN)))).fate;
+    assert!(matches!(fate("198.51.100.7:4000", "10.0.0.2:22"), Fate::Punted { port: WAN, .. }));
+    assert!(matches!(fate("[2001:db8:c::7]:4000", "[2001:db8::2]:40000"), Fate::Punted { port: WAN, .. }));
+    assert!(matches!(fate("198.51.100.7:4000", "10.0.0.2:80"), Fate::New { .. }));
+    assert_eq!(fate("198.51.100.7:4000", "10.0.0.2:65000"), Fate::Delivered);
+    assert!(matches!(fate("198.51.100.7:4000", "10.1.0.1:22"), Fate::NoService { .. }));
+    assert_eq!(fate("10.1.0.1:4000", "10.0.0.2:22"), Fate::Forged);
 }

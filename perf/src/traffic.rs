@@ -121,7 +121,12 @@ pub(crate) fn write_frame(frame: &mut [u8], port: PortId, from: (IpAddr, u16), t
 
 /// Two ports with one client gateway and [`BACKENDS`] backends, and no service yet.
 pub(crate) fn parts(family: Family) -> Parts {
-    let port = |mac, address: &str| Port { mac, mtu: 1500, addresses: address.parse().into_iter().collect() };
+    let port = |mac, address: &str| Port {
+        mac,
+        mtu: 1500,
+        addresses: address.parse().into_iter().collect(),
+        host: None,
+    };
     let (wan, lan, all, gateway) = match family {
         Family::V4 => ("10.0.0.2/24", "10.1.0.1/24", "0.0.0.0/0", "10.0.0.1"),
         Family::V6 => ("2001:db8::2/64", "2001:db8:1::1/64", "::/0", "2001:db8::1"),

@@ -129,6 +129,9 @@ kinds! {
     AddressConflict "address_conflict" Warning,
     PortUp "port_up" Info,
     PortDown "port_down" Warning,
+    /// The interface of the host for a port is there, or cannot be had.
+    HostInterfaceUp "host_interface_up" Info,
+    HostInterfaceLost "host_interface_lost" Warning,
     /// A worker does not come round.
     WorkerStalled "worker_stalled" Warning,
     WorkerResumed "worker_resumed" Info,

@@ -50,6 +50,8 @@ pub enum ExplainOutcome {
     Dropped,
     /// It goes to the health checks of the control thread.
     Delivered,
+    /// It goes to the host's kernel.
+    Punted,
 }
 
 impl ExplainOutcome {
@@ -59,6 +61,7 @@ impl ExplainOutcome {
             Self::Held => "held",
             Self::Dropped => "dropped",
             Self::Delivered => "delivered",
+            Self::Punted => "punted",
         }
     }
 }

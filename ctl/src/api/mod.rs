@@ -59,7 +59,7 @@ pub use explain::{
 pub use flow::{Flow, FlowQuery, FlowState, Flows};
 pub use object::{
     AdminState, Backend, DrainEnd, DrainRequest, HealthState, Link, Neighbor, NeighborState, Offload, Port,
-    PortQueues, Rss, RssKey, Service, Status, WeightRequest, Worker,
+    PortHost, PortQueues, Rss, RssKey, Service, Status, WeightRequest, Worker,
 };
 pub use stats::{BackendStats, PortStats, ServiceStats, Stats, WorkerStats};
 pub use steering::{Delivery, OwnerBy, PortSide, PortSteering};

@@ -280,7 +280,28 @@ pub struct Port {
     /// What the port lacks and what is done instead.
     #[serde(default)]
     pub notices: Vec<String>,
+    /// The kernel's interface that stands for it; `None`: the host gets nothing from this port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<PortHost>,
     pub counters: PortStats,
+}
+
+/// The interface of the host's kernel for a port, and what went by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortHost {
+    pub interface: String,
+    /// Whether it is there.
+    pub present: bool,
+    /// Packets a second that the kernel gets at most.
+    pub rate: u32,
+    /// Packets that workers gave the kernel.
+    pub punted_packets: u64,
+    /// Packets that they did not give it: over the rate, or more than the control thread had taken.
+    pub limited_packets: u64,
+    /// Packets given to the kernel that it did not take: the interface is down, or gone.
+    pub refused_packets: u64,
+    /// Packets of the kernel's that were sent.
+    pub sent_packets: u64,
 }
 
 /// Queues of a port and their rings.

@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
 fn render(output: &Output, told: &Explanation) -> String {
     let mut rows = output.table(&["", ""]);
     let tone = match told.outcome {
-        ExplainOutcome::Forwarded | ExplainOutcome::Delivered => Tone::Good,
+        ExplainOutcome::Forwarded | ExplainOutcome::Delivered | ExplainOutcome::Punted => Tone::Good,
         ExplainOutcome::Held => Tone::Care,
         ExplainOutcome::Dropped => Tone::Bad,
     };

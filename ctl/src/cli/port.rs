@@ -84,6 +84,19 @@ fn details(out: &mut String, port: &Port) {
         let key = port.rss.key.map_or("unknown", crate::api::RssKey::as_str);
         let _ = writeln!(out, "  rss: {}; key: {key}", list(port.rss.fields.clone()));
     }
+    if let Some(host) = &port.host {
+        let present = if host.present { "" } else { " (not there)" };
+        let _ = writeln!(
+            out,
+            "  host: {}{present}: {} packets to the kernel, {} over the limit of {}/s, {} not taken; {} from it",
+            host.interface,
+            host.punted_packets,
+            host.limited_packets,
+            host.rate,
+            host.refused_packets,
+            host.sent_packets
+        );
+    }
     let steering = &port.steering;
     let _ = writeln!(
         out,

@@ -21,8 +21,18 @@ const RUNTIME: &[&str] = &[
     "maglev_table_size",
     "maglev_seed",
 ];
-const PORT: &[&str] =
-    &["name", "device", "parent", "vlan", "addresses", "mtu", "rx_descriptors", "tx_descriptors"];
+const PORT: &[&str] = &[
+    "name",
+    "device",
+    "parent",
+    "vlan",
+    "addresses",
+    "mtu",
+    "rx_descriptors",
+    "tx_descriptors",
+    "host_interface",
+    "host_rate",
+];
 const ROUTE: &[&str] = &["to", "via"];
 const SERVICE: &[&str] = &[
     "name",
@@ -136,6 +146,8 @@ fn port(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Port, Bad> {
     let mtu = reader.or(table, "mtu", Port::DEFAULT_MTU);
     let rx_descriptors = reader.maybe(table, "rx_descriptors");
     let tx_descriptors = reader.maybe(table, "tx_descriptors");
+    let host_interface = reader.maybe(table, "host_interface");
+    let host_rate = reader.maybe(table, "host_rate");
     Ok(Port {
         name: name?,
         device: device?,
@@ -145,6 +157,8 @@ fn port(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Port, Bad> {
         mtu: mtu?,
         rx_descriptors: rx_descriptors?,
         tx_descriptors: tx_descriptors?,
+        host_interface: host_interface?,
+        host_rate: host_rate?,
     })
 }
 

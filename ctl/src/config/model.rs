@@ -122,13 +122,25 @@ pub struct Port {
     /// Descriptors per transmit queue; `None`: what the driver suggests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tx_descriptors: Option<u16>,
+    /// The kernel's interface that stands for this port: what is for the host itself goes there. `None`: nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_interface: Option<String>,
+    /// With `host_interface`: packets a second that the kernel gets; `None`: [`Port::DEFAULT_HOST_RATE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_rate: Option<u32>,
 }
 
 impl Port {
     pub const DEFAULT_MTU: u16 = 1500;
+    pub const DEFAULT_HOST_RATE: u32 = 10_000;
 
     const fn default_mtu() -> u16 {
         Self::DEFAULT_MTU
+    }
+
+    /// Packets a second that the host's kernel gets from this port; `None`: none, for it has no interface there.
+    pub fn rate_to_host(&self) -> Option<u32> {
+        self.host_interface.as_ref().map(|_| self.host_rate.unwrap_or(Self::DEFAULT_HOST_RATE))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use ctl::api::{
     AdminState, Backend, BackendStats, Delivery, Flow, FlowState, Flows, HealthState, Link, Neighbor,
-    NeighborState, Offload, OwnerBy, Port, PortQueues, PortSide, PortStats, PortSteering, Rss, RssKey,
-    Service, ServiceStats, Stats, Status, Worker, WorkerStats,
+    NeighborState, Offload, OwnerBy, Port, PortHost, PortQueues, PortSide, PortStats, PortSteering, Rss,
+    RssKey, Service, ServiceStats, Stats, Status, Worker, WorkerStats,
 };
 use ctl::config::{Affinity, Mode, Ports, Protocol, Scheduler, Tunnel};
 use std::collections::BTreeMap;
@@ -210,6 +210,15 @@ pub(crate) fn ports() -> Vec<Port> {
             Offload { name: "tx_tcp_checksum".into(), in_use: false },
         ],
         notices: vec!["checksums in software".into()],
+        host: Some(PortHost {
+            interface: "wan0".into(),
+            present: true,
+            rate: 10_000,
+            punted_packets: 21,
+            limited_packets: 3,
+            refused_packets: 1,
+            sent_packets: 17,
+        }),
         counters: PortStats { name: "wan".into(), rx_packets: 370, ..PortStats::default() },
     };
     let name = || "wan.100".to_owned();

@@ -116,6 +116,46 @@ fn bad_runtime() {
 }
 
 #[test]
+fn bad_host_interfaces() {
+    let port = |lines: &str, key: &str, problem: &str, remedy: &str| {
+        let device = "device = \"0000:3b:00.0\"";
+        wrong(device, &format!("{device}\n{lines} #!"), &format!("port.{key}"), problem, remedy);
+    };
+    for (name, problem) in [
+        ("", "empty"),
+        ("a234567890123456", "longer than 15"),
+        ("wan 0", "no interface"),
+        ("wan/0", "no interface"),
+        ("wan%d", "no interface"),
+        ("wan0:1", "no interface"),
+        ("..", "no interface"),
+        ("lo", "no interface"),
+        ("wän", "no interface"),
+    ] {
+        port(&format!("host_interface = \"{name}\""), "host_interface", problem, "\"wan0\"");
+    }
+    port("host_rate = 5", "host_rate", "without host_interface", "add host_interface");
+    for rate in ["99", "1000001"] {
+        let lines = format!("host_interface = \"wan0\"\nhost_rate = {rate}");
+        port(&lines, "host_rate", "out of range", "100 to 1000000");
+    }
+    let second = "\n[[port]]\nname = \"lan\"\ndevice = \"net_af_packet0,iface=eth1\"\n";
+    let first = BASE.replacen("name = \"wan\"", "name = \"wan\"\nhost_interface = \"wan0\"", 1);
+    wrong_text(
+        &format!("{first}{second}host_interface = \"wan0\" #!\n"),
+        "port.host_interface",
+        "port \"wan\" is called so on line 8",
+        "of its own",
+    );
+    wrong_text(
+        &format!("{BASE}{second}host_interface = \"eth1\" #!\n"),
+        "port.host_interface",
+        "\"eth1\" is there already: port \"lan\"",
+        "another name",
+    );
+}
+
+#[test]
 fn bad_network() {
     let port = |name: &str, device: &str, rest: &str| {
         format!("[[port]]\nname = \"{name}\"\ndevice = \"{device}\"\n{rest}")

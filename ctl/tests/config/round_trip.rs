@@ -71,6 +71,7 @@ fn runtime(dice: &mut Dice) -> Runtime {
 
 fn ports(dice: &mut Dice) -> Vec<Port> {
     let descriptors = |dice: &mut Dice| 32 + dice.below(32_000);
+    let host_interface = dice.maybe(|dice| format!("wan{}", dice.below(100)));
     let device = Port {
         name: "lan".into(),
         device: "net_af_packet0,iface=\"eth 1\"".into(),
@@ -82,6 +83,10 @@ fn ports(dice: &mut Dice) -> Vec<Port> {
         mtu: 1280 + dice.below(8000),
         rx_descriptors: dice.maybe(descriptors),
         tx_descriptors: dice.maybe(descriptors),
+        host_rate: dice
+            .maybe(|dice| 100 + u32::from(dice.below(u16::MAX)))
+            .filter(|_| host_interface.is_some()),
+        host_interface,
     };
     let sub_interface = dice.maybe(|dice| Port {
         name: "lan.x".into(),
@@ -92,6 +97,8 @@ fn ports(dice: &mut Dice) -> Vec<Port> {
         mtu: device.mtu - dice.below(1000),
         rx_descriptors: None,
         tx_descriptors: None,
+        host_interface: dice.maybe(|dice| format!("lan{}", dice.below(100))),
+        host_rate: None,
     });
     std::iter::once(device).chain(sub_interface).collect()
 }

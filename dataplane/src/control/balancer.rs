@@ -7,6 +7,7 @@ use super::frames;
 use super::health::duty::{self, Checks};
 use super::health::exchange::Exchange;
 use super::history::{History, Past};
+use super::host::Hosts;
 use super::model::{Admin, Backend, Model};
 use super::neighbors::{Action, Millis, Neighbors};
 use super::overrides::{self, Override};
@@ -75,6 +76,7 @@ pub struct Balancer {
     pub(super) checks: Checks,
     pub(super) exchange: Arc<Exchange>,
     pub(super) events: Arc<Log>,
+    pub(super) hosts: Hosts,
     pub(super) history: History,
     /// The model is ahead of the snapshot: a backend went up or down, or has more weight.
     pub(super) changed: bool,
@@ -84,7 +86,7 @@ pub struct Balancer {
     /// Hardware address and largest packet, by port.
     ports: Vec<(Mac, u16)>,
     /// Whether each port's cable was in when last looked at.
-    cables: Vec<Link>,
+    pub(super) cables: Vec<Link>,
     reviewed: Millis,
     actions: Vec<Action>,
     heard: Vec<Notice>,
@@ -145,6 +147,7 @@ impl Balancer {
             checks: Checks::default(),
             exchange: Arc::default(),
             events: Arc::default(),
+            hosts: Hosts::default(),
             history: History::default(),
             changed: false,
             committed: 0,
@@ -362,6 +365,8 @@ impl Balancer {
             self.balance();
         }
         let checking = self.carry_probes();
+        let Self { links, hosts, .. } = self;
+        let punted = links.for_host(|port, frame| hosts.give(port, frame)) > 0;
         self.hear_clients();
         if now.saturating_sub(self.reviewed) >= REVIEW {
             self.reviewed = now;
@@ -376,7 +381,7 @@ impl Balancer {
             let model = std::mem::take(&mut self.model);
             self.commit(model, Ahead::default());
         }
-        lively || checking
+        lively || checking || punted
     }
 
     fn hear(&mut self, now: Millis, notice: Notice, actions: &mut Vec<Action>) {
@@ -449,6 +454,10 @@ impl Balancer {
 
     /// How long the workers need not be looked after if none of them says anything.
     pub fn leisure(&self) -> Duration {
+        // The host's traffic comes without a warning.
+        if !self.hosts.is_empty() {
+            return super::LIVELY;
+        }
         let follows_load = || self.snapshot.services().iter().any(|service| service.scheduler.follows_load());
         Duration::from_millis(if self.changed || follows_load() { BALANCE } else { REVIEW / 2 })
     }

@@ -99,6 +99,9 @@ pub(super) fn needs_restart(running: &Config, wanted: &Config) -> Vec<ConfigErro
         let number = |value: Option<u16>| value.map_or_else(|| "the default".to_owned(), |n| n.to_string());
         fixed(&path("rx_descriptors"), a.rx_descriptors == b.rx_descriptors, number(a.rx_descriptors));
         fixed(&path("tx_descriptors"), a.tx_descriptors == b.tx_descriptors, number(a.tx_descriptors));
+        let interface =
+            a.host_interface.as_ref().map_or_else(|| "none".to_owned(), |name| format!("\"{name}\""));
+        fixed(&path("host_interface"), a.host_interface == b.host_interface, interface);
     }
     errors.sort_by_key(|error| error.line);
     errors
@@ -205,7 +208,12 @@ pub(super) fn snapshot(
         .ports
         .iter()
         .zip(ports)
-        .map(|(port, &(mac, mtu))| Port { mac, mtu: port.mtu.min(mtu), addresses: port.addresses.clone() })
+        .map(|(port, &(mac, mtu))| Port {
+            mac,
+            mtu: port.mtu.min(mtu),
+            addresses: port.addresses.clone(),
+            host: port.rate_to_host(),
+        })
         .collect();
     let routes = config.routes.iter().map(|route| (route.to, route.via)).collect();
     let local_addresses = locals::by_slot(model, config, former);

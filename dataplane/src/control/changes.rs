@@ -11,6 +11,11 @@ pub(super) fn between(before: &Config, after: &Config) -> Vec<String> {
         if before.addresses != after.addresses {
             changes.push(format!("port {:?}: addresses changed", after.name));
         }
+        if let (Some(from), Some(to)) = (before.rate_to_host(), after.rate_to_host())
+            && from != to
+        {
+            changes.push(format!("port {:?}: host_rate {from} to {to}", after.name));
+        }
     }
     if before.routes != after.routes {
         changes.push("routes changed".to_owned());

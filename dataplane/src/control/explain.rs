@@ -2,7 +2,7 @@
 
 use super::balancer::Balancer;
 use super::model::{self, Choice};
-use super::{api, stats};
+use super::{api, objects, stats};
 use crate::conn::Direction;
 use crate::packet::{Packet, VecPacket};
 use crate::pipeline::{Connection, Explanation, Fate, Question};
@@ -33,7 +33,7 @@ pub(super) fn decisive(said: &[Explanation]) -> Option<&Explanation> {
     let has = said.iter().find(|one| matches!(one.fate, Fate::Known(_)));
     has.or_else(|| {
         let owner = match said.first()?.fate {
-            Fate::New { owner, .. } | Fate::NoService { owner } => owner,
+            Fate::New { owner, .. } | Fate::NoService { owner } | Fate::Punted { owner, .. } => owner,
             Fate::Known(_) | Fate::Delivered | Fate::Forged => 0,
         };
         said.iter().find(|one| one.worker == owner)
@@ -63,6 +63,12 @@ pub(super) fn explanation(
     match said.fate {
         Fate::NoService { .. } => return None,
         Fate::Delivered => told.outcome = ExplainOutcome::Delivered,
+        Fate::Punted { port, .. } => {
+            told.outcome = ExplainOutcome::Punted;
+            let name = balancer.port_name(port);
+            let interface = objects::host(balancer, name).map(|host| host.interface).unwrap_or_default();
+            told.notes.push(format!("to the host's kernel, by its interface {interface} for port {name}"));
+        }
         Fate::Forged => dropped(&mut told, DropReason::IpSource),
         Fate::Known(connection) => known(balancer, &mut told, said, connection),
         Fate::New { service, pick, remembered, conflict, .. } => {

@@ -25,6 +25,7 @@ impl<'a> Finder<'a> {
             mac: Mac::default(),
             mtu: port.mtu,
             addresses: port.addresses.clone(),
+            host: None,
         };
         let network = Snapshot::new(Parts {
             ports: config.ports.iter().map(port).collect(),

@@ -5,7 +5,9 @@ use super::model::{Backend, Choice, Service};
 use super::objects;
 use super::stats;
 use crate::counters::{Powers, WorkerCounters};
-use ctl::api::{AdminState, BackendStats, HealthState, Link, NeighborState, PortStats, ServiceStats, Worker};
+use ctl::api::{
+    AdminState, BackendStats, HealthState, Link, NeighborState, PortHost, PortStats, ServiceStats, Worker,
+};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::Counter;
@@ -112,6 +114,7 @@ pub(super) fn text(balancer: &Balancer) -> String {
     worker_metrics(&mut page, &workers);
     loop_metrics(&mut page, balancer);
     port_metrics(&mut page, &stats.ports);
+    host_metrics(&mut page, balancer);
     link_metrics(&mut page, balancer);
     page.gauge("neighbors", "Neighbours known", [(none(), balancer.neighbors.len() as f64)]);
     neighbor_metrics(&mut page, balancer);
@@ -200,6 +203,31 @@ fn link_metrics(page: &mut Page, balancer: &Balancer) {
         .iter()
         .filter_map(|(port, facts)| Some((label(&port.name), f64::from(facts.link_mbps?) * 1e6 / 8.0)));
     page.gauge("port_speed_bytes_per_second", "Speed of the link", speed);
+}
+
+/// What went between ports and the host's kernel.
+fn host_metrics(page: &mut Page, balancer: &Balancer) {
+    let ports = balancer.config.ports.iter();
+    let all: Vec<(Labels, PortHost)> = ports
+        .filter_map(|port| {
+            let host = objects::host(balancer, &port.name)?;
+            Some((vec![("port", port.name.clone()), ("interface", host.interface.clone())], host))
+        })
+        .collect();
+    let each =
+        |value: fn(&PortHost) -> u64| all.iter().map(move |(labels, host)| (labels.clone(), value(host)));
+    page.counter(
+        "port_host_punted_packets",
+        "Packets given to the host's kernel",
+        each(|host| host.punted_packets),
+    );
+    let help = "Packets not given to it: over the rate, or more than was taken so far";
+    page.counter("port_host_limited_packets", help, each(|host| host.limited_packets));
+    let help = "Packets given to it that it did not take";
+    page.counter("port_host_refused_packets", help, each(|host| host.refused_packets));
+    page.counter("port_host_sent_packets", "Packets sent for it", each(|host| host.sent_packets));
+    let present = all.iter().map(|(labels, host)| (labels.clone(), f64::from(u8::from(host.present))));
+    page.gauge("port_host_present", "1: the host's interface is there", present);
 }
 
 fn neighbor_metrics(page: &mut Page, balancer: &Balancer) {

@@ -15,6 +15,7 @@
 //! | [`publish`] | the channels to the workers |
 //! | [`neighbors`], [`frames`] | next hops: state machine, and the frames it sends |
 //! | [`health`] | checks of backends, through the ports |
+//! | [`host`] | the kernel's interfaces, and what goes by them |
 //! | [`events`] | what happened lately |
 //! | [`explain`] | what becomes of a packet, and why |
 //! | [`stats`], [`objects`], [`metrics`], [`exposition`] | what the API shows |
@@ -36,6 +37,7 @@ mod exposition;
 mod frames;
 pub mod health;
 pub mod history;
+mod host;
 mod locals;
 pub mod memory;
 mod metrics;
@@ -251,6 +253,7 @@ pub async fn run(
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(poll(Arc::clone(&control)));
     tasks.spawn(health::run::run(Arc::clone(&control)));
+    host::start(&control, &mut tasks).await?;
     let generation = control.balancer().generation();
     if control.acknowledged(generation).await.is_err() {
         return Err("the workers do not take up their configuration; see the lines above".into());

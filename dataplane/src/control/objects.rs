@@ -7,7 +7,8 @@ use super::model::{self, Admin, Choice};
 use super::slots::Owner;
 use super::stats::{self, Reader, Sum};
 use super::steering;
-use ctl::api::{AdminState, Backend, HealthState, Link, Neighbor, Port, Service, Status, Worker};
+use crate::counters::{Counter, HostCounters};
+use ctl::api::{AdminState, Backend, HealthState, Link, Neighbor, Port, PortHost, Service, Status, Worker};
 use ctl::config::{Affinity, TimeSpan};
 
 /// `GET /v1/status`
@@ -24,6 +25,13 @@ pub(super) fn status(balancer: &Balancer) -> Status {
         format!(
             "the configuration is rolled back in {} s unless \"sluicectl config confirm\" comes",
             rest.as_secs()
+        )
+    }));
+    let hosts = balancer.config.ports.iter().filter_map(|port| Some((port, host(balancer, &port.name)?)));
+    notices.extend(hosts.filter(|(_, host)| !host.present).map(|(port, host)| {
+        format!(
+            "port {}: the host's interface {} is not there; see \"sluicectl events\"",
+            port.name, host.interface
         )
     }));
     notices.extend(panicking(balancer));
@@ -276,9 +284,31 @@ pub(super) fn ports(balancer: &Balancer) -> Vec<Port> {
             steering: facts.steering,
             offloads: facts.offloads,
             notices: facts.notices,
+            host: host(balancer, &config.name),
             counters: stats::port_counters(balancer, id, config, &**device),
         })
         .collect()
+}
+
+/// The host's interface for the port of that name.
+pub(super) fn host(balancer: &Balancer, name: &str) -> Option<PortHost> {
+    let id = balancer.config.ports.iter().position(|port| port.name == name)?;
+    let config = &balancer.config.ports[id];
+    let (interface, rate) = (config.host_interface.clone()?, config.rate_to_host()?);
+    let workers = balancer.links.counters();
+    let sum = |counter: fn(&HostCounters) -> &Counter| -> u64 {
+        workers.iter().filter_map(|worker| worker.hosts.get(id)).map(|host| counter(host).get()).sum()
+    };
+    let (present, refused_packets) = balancer.hosts.state(id);
+    Some(PortHost {
+        interface,
+        present,
+        rate,
+        punted_packets: sum(|host| &host.punted),
+        limited_packets: sum(|host| &host.limited),
+        refused_packets,
+        sent_packets: sum(|host| &host.sent),
+    })
 }
 
 /// `GET /v1/neighbors`

@@ -3,6 +3,7 @@
 use super::neighbors::Millis;
 use crate::counters::WorkerCounters;
 use crate::pipeline::Notice;
+use crate::route::PortId;
 use crate::snapshot::Snapshot;
 use crate::worker::{Bell, Command, ControlEnd, Event, Frame, Listing, Probe};
 use std::collections::VecDeque;
@@ -14,6 +15,8 @@ const BACKLOG: usize = 4096;
 const EVENTS: usize = 1024;
 /// Answers to health checks taken from one worker in one go.
 const ANSWERS: usize = 512;
+/// Frames for the host's kernel taken from one worker in one go.
+const PUNTED: usize = 256;
 /// Time between two readings of how busy a worker is.
 const SAMPLE: Millis = 1000;
 
@@ -29,6 +32,8 @@ pub struct Link {
     listings_answered: u64,
     listing: Option<Box<Listing>>,
     load: Busy,
+    /// Room for one frame of the host's.
+    frame: Vec<u8>,
 }
 
 /// The last reading of the cycle counters, and what followed from it.
@@ -55,6 +60,7 @@ impl Link {
             listings_answered: 0,
             listing: None,
             load: Busy::default(),
+            frame: Vec::new(),
         }
     }
 
@@ -165,13 +171,36 @@ impl Links {
     }
 
     /// Passes on the answers to health checks that workers received.
-    pub fn answers(&mut self, mut each: impl FnMut(&[u8])) {
+    pub fn answers(&mut self, mut each: impl FnMut(PortId, &[u8])) {
         for link in &mut self.0 {
             for _ in 0..ANSWERS {
                 let Some(answer) = link.control.receive_answer() else { break };
-                each(&answer.frame);
+                each(answer.port, &answer.frame);
             }
         }
+    }
+
+    /// Passes on the frames that workers have for the host's kernel; returns how many there were.
+    pub fn for_host(&mut self, mut each: impl FnMut(PortId, &[u8])) -> usize {
+        let mut count = 0;
+        for Link { control, frame, .. } in &mut self.0 {
+            for _ in 0..PUNTED {
+                let Some(port) = control.receive_for_host(frame) else { break };
+                each(port, frame);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Whether there is room for another frame of the host's kernel.
+    pub fn has_room_from_host(&self, len: usize) -> bool {
+        self.0.first().is_some_and(|link| link.control.has_room_from_host(len))
+    }
+
+    /// Has a frame of the host's kernel sent, by the first worker: so they leave in order.
+    pub fn send_from_host(&mut self, port: PortId, frame: &[u8]) -> bool {
+        self.0.first_mut().is_some_and(|link| link.control.send_from_host(port, frame))
     }
 
     /// Takes what workers have to say, frees snapshots that they use no more, and returns the notices.

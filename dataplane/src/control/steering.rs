@@ -29,6 +29,7 @@ pub fn sides(config: &Config) -> Vec<PortSide> {
                 mac: crate::wire::ethernet::Mac([0; 6]),
                 mtu: port.mtu,
                 addresses: port.addresses.clone(),
+                host: None,
             })
             .collect(),
         routes: routes.map(|route| (route.to, route.via)).collect(),

@@ -2,7 +2,7 @@
 
 use super::forward::{address, first, too_big};
 use super::parse::Parsed;
-use super::{Context, Shared, forget, full_nat, refuse, tunnel};
+use super::{Context, Shared, forget, full_nat, punt, refuse, tunnel};
 use crate::affinity::Mark;
 use crate::conn::{Class, Entry, Full, State, Table, Tick};
 use crate::flow::{FIRST_PROBE_PORT, FlowKey};
@@ -111,7 +111,7 @@ pub(super) fn plan<K: Rewrite>(
         if !arrival.handed && owner != shared.worker {
             return Plan::Settled(Verdict::HandOff(owner));
         }
-        return Plan::Settled(Verdict::Drop(DropReason::NoService));
+        return Plan::Settled(punt::or_drop(arrival, (client.0, target.0), DropReason::NoService));
     };
     // From one of our own addresses: forged, and apt to go round for ever.
     if arrival.snapshot.is_local(client.0) {
@@ -338,6 +338,7 @@ pub(super) fn unconnected<K: Rewrite, P: Packet>(
             untracked(shared, arrival, &proposal, parsed, packet)
         }
         Plan::Settled(Verdict::Drop(reason)) | Plan::Refused(reason) => Verdict::Drop(reason),
+        Plan::Settled(Verdict::Punt) => Verdict::Punt,
         Plan::Connect(_) | Plan::Settled(_) | Plan::Later | Plan::Across(_) => {
             Verdict::Drop(DropReason::NoConnection)
         }

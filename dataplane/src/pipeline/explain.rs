@@ -4,6 +4,7 @@
 use super::{Pipeline, Shared, decide};
 use crate::conn::{Class, Direction, State, Table, Tick, Timeouts};
 use crate::flow::{FIRST_PROBE_PORT, FlowKey, V4Key, V6Key};
+use crate::route::PortId;
 use crate::snapshot::Snapshot;
 use crate::steering::End;
 use crate::wire::protocol;
@@ -36,6 +37,8 @@ pub enum Fate {
     Delivered,
     /// No service is there. If some connection's answers look like that, they are `owner`'s.
     NoService { owner: u8 },
+    /// It is for the host's kernel, by the interface that stands for the port; `owner` gives it.
+    Punted { owner: u8, port: PortId },
     /// It says that it comes from the balancer itself.
     Forged,
     /// It is the first of a connection.
@@ -149,7 +152,12 @@ fn first<K: FlowKey>(table: &Table<K>, shared: &Shared, snapshot: &Snapshot, key
             (true, false) => shared.worker,
             (false, _) => shared.steering.owner_of_answer(target),
         };
-        return Fate::NoService { owner };
+        // By whichever port it comes, if that has an interface too; most likely by its own.
+        return match snapshot.host_of(target.0) {
+            Some(_) if snapshot.is_local(client.0) => Fate::Forged,
+            Some(port) => Fate::Punted { owner, port },
+            None => Fate::NoService { owner },
+        };
     };
     if snapshot.is_local(client.0) {
         return Fate::Forged;

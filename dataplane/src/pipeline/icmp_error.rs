@@ -7,7 +7,7 @@
 
 use super::complain::{self, Complaint};
 use super::parse::Tables;
-use super::{Context, Shared, forward, translate, tunnel};
+use super::{Context, Shared, forward, punt, translate, tunnel};
 use crate::conn::{Direction, Entry, Table};
 use crate::flow::{FIRST_PROBE_PORT, FlowKey, V4Key};
 use crate::packet::Packet;
@@ -101,8 +101,12 @@ fn decide<P: Packet>(
     }
     match quote.protocol {
         protocol::TCP | protocol::UDP => {}
-        _ if quote.is_icmp() => return Err(DropReason::IcmpErrorAboutIcmp),
-        _ => return Err(DropReason::IcmpUnrelated),
+        // Perhaps one of the host's own.
+        _ if quote.is_icmp() => {
+            let ends = (message.source, quote.source);
+            return Ok(punt::or_drop(arrival, ends, DropReason::IcmpErrorAboutIcmp));
+        }
+        _ => return Ok(punt::or_drop(arrival, (message.source, quote.source), DropReason::IcmpUnrelated)),
     }
     if quote.source.is_ipv4() && !is_across(tables.v4, arrival, &quote) {
         about_connection(tables.v4, shared, arrival, message, &quote, packet)
@@ -239,12 +243,14 @@ fn owner<K: FlowKey>(shared: &Shared, arrival: Context<'_>, quoted: &K) -> u8 {
 }
 
 /// What becomes of an error about a packet that belongs to no connection of this worker.
-fn elsewhere<K: FlowKey>(shared: &Shared, arrival: Context<'_>, quoted: &K) -> Result<Verdict, DropReason> {
+fn elsewhere<K: FlowKey>(shared: &Shared, arrival: Context<'_>, message: Message, quoted: &K) -> Verdict {
     let owner = owner(shared, arrival, quoted);
     if arrival.handed || owner == shared.worker {
-        Err(DropReason::IcmpUnrelated)
+        // Perhaps a connection of the host's own.
+        let ends = (message.source, quoted.source().0);
+        punt::or_drop(arrival, ends, DropReason::IcmpUnrelated)
     } else {
-        Ok(Verdict::HandOff(owner))
+        Verdict::HandOff(owner)
     }
 }
 
@@ -260,7 +266,9 @@ fn about_connection<K: Rewrite, P: Packet>(
 ) -> Result<Verdict, DropReason> {
     let from = (quote.source, quote.ports.0);
     let quoted = K::new(quote.protocol, from, (quote.destination, quote.ports.1));
-    let Some((entry, way)) = find(table, &quoted) else { return elsewhere(shared, arrival, &quoted) };
+    let Some((entry, way)) = find(table, &quoted) else {
+        return Ok(elsewhere(shared, arrival, message, &quoted));
+    };
     if message.hops <= 1 {
         return Err(DropReason::HopLimit);
     }
@@ -361,7 +369,9 @@ fn about_tunnel<K: Rewrite, P: Packet>(
 ) -> Result<Verdict, DropReason> {
     let client = (inner.source, inner.ports.0);
     let key = K::new(inner.protocol, client, (inner.destination, inner.ports.1));
-    let Some(handle) = table.find(table.hash(&key), &key) else { return elsewhere(shared, arrival, &key) };
+    let Some(handle) = table.find(table.hash(&key), &key) else {
+        return Ok(elsewhere(shared, arrival, message, &key));
+    };
     let backend = table.entry(handle.id()).backend;
     if arrival.snapshot.tunnel(backend).is_none_or(|tunnel| tunnel.end() != end) {
         return Err(DropReason::IcmpUnrelated);

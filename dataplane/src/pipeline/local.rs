@@ -2,7 +2,7 @@
 
 use super::complain::{self, Complaint};
 use super::parse::Other;
-use super::{Context, Notice, Shared};
+use super::{Context, Notice, Shared, punt};
 use crate::flow::FIRST_PROBE_PORT;
 use crate::packet::Packet;
 use crate::rewrite::L3;
@@ -25,6 +25,7 @@ pub(super) fn receive<P: Packet>(
         Other::Arp => arp(shared, arrival, packet),
         Other::Icmp { l4, len } => icmp_v4(arrival, usize::from(l4), usize::from(len), packet),
         Other::Icmpv6 { l4, len } => icmp_v6(shared, arrival, usize::from(l4), usize::from(len), packet),
+        Other::Bad(reason) if punt::takes(arrival, reason, packet) => Verdict::Punt,
         Other::Bad(DropReason::HopLimit) => {
             complain::about(shared, arrival, DropReason::HopLimit, Complaint::HopLimit, packet)
         }
@@ -79,12 +80,12 @@ fn arp<P: Packet>(shared: &mut Shared, arrival: Context<'_>, packet: &mut P) -> 
         }
         arp::REPLY => {
             learn(shared, arrival, sender.1.into(), sender.0, true);
-            Verdict::Consume
+            punt::shared(arrival)
         }
         // Somebody announces itself (RFC 5227 section 3): what we know about it may be out of date.
         arp::REQUEST if sender.1 == target => {
             learn(shared, arrival, sender.1.into(), sender.0, false);
-            Verdict::Consume
+            punt::shared(arrival)
         }
         arp::REQUEST => Verdict::Drop(DropReason::NotForUs),
         _ => Verdict::Drop(DropReason::ArpMalformed),
@@ -134,7 +135,16 @@ fn icmp_v4<P: Packet>(arrival: Context<'_>, l4: usize, len: usize, packet: &mut 
         return Verdict::Deliver;
     }
     if kind != icmp::v4::ECHO_REQUEST || !arrival.snapshot.is_local(destination.into()) {
-        return Verdict::Drop(DropReason::IcmpUnrelated);
+        let reason = DropReason::IcmpUnrelated;
+        let intact = || {
+            let body = frame.get(l4..l4 + len);
+            body.is_some_and(|body| Sum::default().bytes(body).checksum() == 0)
+        };
+        return if punt::takes_icmp(kind, false) && intact() {
+            punt::or_drop(arrival, (ip.source().into(), destination.into()), reason)
+        } else {
+            Verdict::Drop(reason)
+        };
     }
     let Some(body) = frame.get(l4..l4 + len) else { return Verdict::Drop(DropReason::Truncated) };
     if code != 0 || Sum::default().bytes(body).checksum() != 0 {
@@ -209,8 +219,19 @@ fn icmp_v6<P: Packet>(
         {
             Verdict::Deliver
         }
-        _ if destination.is_multicast() => Verdict::Drop(DropReason::Multicast),
-        _ => Verdict::Drop(DropReason::IcmpUnrelated),
+        kind => {
+            let group = destination.is_multicast();
+            let reason = if group { DropReason::Multicast } else { DropReason::IcmpUnrelated };
+            let sum = Sum::default().pseudo_v6(source, destination, protocol::ICMPV6, len as u32).bytes(body);
+            if !punt::takes_icmp(kind, true) || sum.checksum() != 0 {
+                Verdict::Drop(reason)
+            } else if group {
+                let taken = punt::takes(arrival, reason, packet);
+                if taken { Verdict::Punt } else { Verdict::Drop(reason) }
+            } else {
+                punt::or_drop(arrival, (source.into(), destination.into()), reason)
+            }
+        }
     }
 }
 
@@ -228,7 +249,7 @@ fn neighbor_discovery<P: Packet>(
             if let Some(mac) = message.link_layer {
                 learn(shared, arrival, message.target.into(), mac, flags & ndp::flag::SOLICITED != 0);
             }
-            Verdict::Consume
+            punt::shared(arrival)
         }
         ndp::Kind::Solicitation => {
             if !arrival.snapshot.answers_for(message.target.into(), arrival.port) {

@@ -20,6 +20,7 @@ mod icmp_error;
 mod local;
 mod mss;
 mod parse;
+mod punt;
 mod refuse;
 mod reset;
 mod translate;

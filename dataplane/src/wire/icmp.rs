@@ -12,6 +12,7 @@ pub const IDENTIFIER: usize = 4;
 pub mod v4 {
     pub const ECHO_REPLY: u8 = 0;
     pub const DESTINATION_UNREACHABLE: u8 = 3;
+    pub const REDIRECT: u8 = 5;
     pub const ECHO_REQUEST: u8 = 8;
     pub const TIME_EXCEEDED: u8 = 11;
     pub const PARAMETER_PROBLEM: u8 = 12;
@@ -39,8 +40,11 @@ pub mod v6 {
     pub const PARAMETER_PROBLEM: u8 = 4;
     pub const ECHO_REQUEST: u8 = 128;
     pub const ECHO_REPLY: u8 = 129;
+    /// Neighbour discovery (RFC 4861 section 4) is all types from this one to [`REDIRECT`].
+    pub const ROUTER_SOLICITATION: u8 = 133;
     pub const NEIGHBOR_SOLICITATION: u8 = 135;
     pub const NEIGHBOR_ADVERTISEMENT: u8 = 136;
+    pub const REDIRECT: u8 = 137;
 
     /// Codes of [`DESTINATION_UNREACHABLE`].
     pub mod code {

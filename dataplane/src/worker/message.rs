@@ -1,6 +1,7 @@
 //! How a worker hears from others: rings with one writer and one reader each.
 
 use super::doze::Bell;
+use super::host::{self, HostEnd, KernelEnd};
 use super::listing::{Job, Listing};
 use crate::conn::Tick;
 use crate::io::{BURST, Burst};
@@ -63,6 +64,7 @@ pub struct ControlEnd {
     events: rtrb::Consumer<Event>,
     probes: rtrb::Producer<Probe>,
     answers: rtrb::Consumer<Probe>,
+    host: KernelEnd,
     bell: Bell,
     own: Bell,
 }
@@ -86,6 +88,23 @@ impl ControlEnd {
     /// The oldest answer to a health check.
     pub fn receive_answer(&mut self) -> Option<Probe> {
         self.answers.pop().ok()
+    }
+
+    /// The oldest frame for the host's kernel into `frame`, and the port that it came by.
+    pub fn receive_for_host(&mut self, frame: &mut Vec<u8>) -> Option<PortId> {
+        self.host.from_worker.pop(frame)
+    }
+
+    /// Whether the worker takes another frame of `len` bytes from the host's kernel.
+    pub fn has_room_from_host(&self, len: usize) -> bool {
+        self.host.to_worker.has_room(len)
+    }
+
+    /// Has a frame of the host's kernel sent; `false`, and it is gone, if the worker has not kept up.
+    pub fn send_from_host(&mut self, port: PortId, frame: &[u8]) -> bool {
+        let sent = self.host.to_worker.push(port, frame);
+        self.bell.ring();
+        sent
     }
 
     /// Commands that can be sent before the ring is full.
@@ -116,6 +135,7 @@ pub struct WorkerEnd {
     events: rtrb::Producer<Event>,
     probes: rtrb::Consumer<Probe>,
     answers: rtrb::Producer<Probe>,
+    pub(super) host: HostEnd,
     /// What found the ring full and must not be lost.
     kept: Option<Event>,
     job: Option<Job>,
@@ -135,6 +155,7 @@ pub fn channel_to(control: &Bell) -> (ControlEnd, WorkerEnd) {
     let (events_in, events_out) = rtrb::RingBuffer::new(CONTROL_RING);
     let (probes_in, probes_out) = rtrb::RingBuffer::new(PROBE_RING);
     let (answers_in, answers_out) = rtrb::RingBuffer::new(PROBE_RING);
+    let (kernel_end, host_end) = host::ends();
     let bell = Bell::new();
     (
         ControlEnd {
@@ -142,6 +163,7 @@ pub fn channel_to(control: &Bell) -> (ControlEnd, WorkerEnd) {
             events: events_out,
             probes: probes_in,
             answers: answers_out,
+            host: kernel_end,
             bell: bell.clone(),
             own: control.clone(),
         },
@@ -150,6 +172,7 @@ pub fn channel_to(control: &Bell) -> (ControlEnd, WorkerEnd) {
             events: events_in,
             probes: probes_out,
             answers: answers_in,
+            host: host_end,
             kept: None,
             job: None,
             bell,
@@ -166,7 +189,7 @@ impl WorkerEnd {
 
     /// Whether there is more to do than what the control thread will send.
     pub(super) fn is_busy(&self) -> bool {
-        self.job.is_some() || self.kept.is_some()
+        self.job.is_some() || self.kept.is_some() || self.host.is_busy()
     }
 
     /// Whether another command may be taken: not while the answer to an earlier one waits for room.

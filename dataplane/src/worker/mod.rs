@@ -6,11 +6,13 @@
 
 mod doze;
 mod hold;
+mod host;
 mod listing;
 mod message;
 mod vlan;
 
 pub use doze::Bell;
+pub use host::LONGEST_FRAME;
 pub use listing::{Filter, FlowRow, Listing};
 pub use message::{
     Command, ControlEnd, Event, Frame, Mesh, PROBE_FRAME, Probe, channel, channel_to, handoff_ring, mesh,
@@ -107,6 +109,8 @@ pub struct Worker<Q: Queue> {
     /// Answers to health checks that came in the millisecond `answers_at`.
     answers: u32,
     answers_at: Tick,
+    /// Room for one frame of the host's kernel.
+    host_frame: Vec<u8>,
     /// Which of the other workers is heard first, modulo their number.
     first_source: usize,
     /// Time of the last housekeeping.
@@ -150,6 +154,7 @@ impl<Q: Queue> Worker<Q> {
             verdicts: NO_VERDICTS,
             answers: 0,
             answers_at: 0,
+            host_frame: Vec::with_capacity(LONGEST_FRAME),
             first_source: 0,
             tidied: 0,
             expiry_debt: 0,
@@ -259,7 +264,7 @@ impl<Q: Queue> Worker<Q> {
         if self.pipeline.has_released() {
             packets += self.resume(now);
         }
-        packets += self.obey();
+        packets += self.obey(now);
         self.tidy(now);
         self.flush();
         packets
@@ -279,6 +284,8 @@ impl<Q: Queue> Worker<Q> {
                 }
                 Verdict::Consume => self.counters.consumed.add(1),
                 Verdict::Deliver => self.deliver(arrival, &packet),
+                Verdict::Punt => self.punt(arrival, &packet, false),
+                Verdict::Share => self.punt(arrival, &packet, true),
                 Verdict::Drop(reason) => self.counters.dropped(reason),
                 Verdict::Refuse(reason) => {
                     self.counters.dropped(reason);
@@ -314,6 +321,42 @@ impl<Q: Queue> Worker<Q> {
         } else {
             self.counters.dropped(DropReason::ProbeQueueFull);
         }
+    }
+
+    /// Gives the host's kernel a copy of a frame, within the limit of the port. `heard`: it was for the balancer too.
+    #[cold]
+    #[inline(never)]
+    fn punt(&mut self, arrival: Arrival, packet: &Q::Packet, heard: bool) {
+        let port = usize::from(arrival.port);
+        let rate = self.pipeline.snapshot().ports().get(port).and_then(|port| port.host).unwrap_or(0);
+        // Every worker has its share of what the port may give.
+        let share = rate.div_ceil(self.mesh.sources() as u32 + 1);
+        let whole = packet.data().len() == packet.frame_len();
+        let given = whole && self.control.host.give(arrival.port, share, arrival.now, packet.data());
+        if let Some(counters) = self.counters.hosts.get(port) {
+            (if given { &counters.punted } else { &counters.limited }).add(1);
+        }
+        match (given, heard) {
+            (true, _) => self.counters.punted.add(1),
+            (false, true) => self.counters.consumed.add(1),
+            (false, false) => self.counters.dropped(DropReason::PuntLimit),
+        }
+    }
+
+    /// Sends what the host's kernel has to send. Returns how many frames.
+    fn send_for_host(&mut self, now: Tick) -> usize {
+        let mut frames = 0;
+        let mut frame = std::mem::take(&mut self.host_frame);
+        for _ in 0..host::SENT_AT_ONCE {
+            let Some(port) = self.control.host.take(now, &mut frame) else { break };
+            let sent = self.generate(port, &frame);
+            if let Some(counters) = self.counters.hosts.get(usize::from(port)) {
+                counters.sent.add(sent as u64);
+            }
+            frames += sent;
+        }
+        self.host_frame = frame;
+        frames
     }
 
     /// Keeps a fragment until the first one of its datagram has come.
@@ -464,7 +507,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// What the control thread wants. Returns how many frames it had sent, so that they count as work.
-    fn obey(&mut self) -> usize {
+    fn obey(&mut self, now: Tick) -> usize {
         let mut frames = 0;
         for _ in 0..COMMANDS {
             if !self.control.can_take() {
@@ -488,6 +531,9 @@ impl<Q: Queue> Worker<Q> {
         for _ in 0..PROBES {
             let Some(probe) = self.control.take_probe() else { break };
             frames += self.generate(probe.port, &probe.frame);
+        }
+        if self.control.host.is_busy() {
+            frames += self.send_for_host(now);
         }
         frames
     }

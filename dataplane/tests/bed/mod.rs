@@ -115,6 +115,7 @@ pub fn two_arm(services: &[ServiceSpec]) -> Parts {
         mac,
         mtu: 1500,
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        host: None,
     };
     let mut parts = Parts {
         generation: 1,

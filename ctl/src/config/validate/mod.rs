@@ -1,6 +1,7 @@
 //! What single values cannot show: names used twice, overlaps, families, what can be reached.
 
 mod health;
+mod host;
 mod network;
 mod overlap;
 mod runtime;
@@ -23,6 +24,7 @@ pub(super) fn validate(reader: &mut Reader, decoded: &Decoded) {
     runtime::check(reader, config);
     network::check_ports(reader, config);
     vlan::check(reader, config, decoded.ports_complete);
+    host::check(reader, config);
     if config.ports.is_empty() && decoded.ports_complete {
         reader.error("port", "there is no [[port]]", "add one with a name, a device and addresses");
     }

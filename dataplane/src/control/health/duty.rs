@@ -13,6 +13,7 @@ use crate::packet::{Packet, VecPacket};
 use crate::snapshot::Port;
 use crate::tunnel::Encapsulation;
 use crate::wire::ethernet::{self, ethertype};
+use crate::wire::protocol;
 use crate::worker::{PROBE_FRAME, Probe};
 use arrayvec::ArrayVec;
 use ctl::api::EventKind;
@@ -361,7 +362,13 @@ impl Balancer {
     /// Brings answers to their checks, and sends what checks have to say. Returns whether any is under way.
     pub(in crate::control) fn carry_probes(&mut self) -> bool {
         let exchange = Arc::clone(&self.exchange);
-        self.links.answers(|frame| exchange.deliver(frame));
+        let Self { links, hosts, .. } = self;
+        links.answers(|port, frame| {
+            // The host pings by whatever identifier it likes.
+            if let Some(protocol::ICMP | protocol::ICMPV6) = exchange.deliver(frame) {
+                hosts.give(port, frame);
+            }
+        });
         let mut actions = Vec::new();
         for outgoing in exchange.take() {
             let hop = outgoing.way.hop;

@@ -113,13 +113,15 @@ impl Exchange {
         !self.inner().inboxes.is_empty()
     }
 
-    /// Gives a received frame to the check that it is for, if there is one.
-    pub(in crate::control) fn deliver(&self, frame: &[u8]) {
-        let Some((flow, incoming)) = read(frame) else { return };
+    /// Gives a received frame to the check that it is for. If there is none, says of which IP protocol its flow is.
+    pub(in crate::control) fn deliver(&self, frame: &[u8]) -> Option<u8> {
+        let (flow, incoming) = read(frame)?;
         if let Some(inbox) = self.inner().inboxes.get(&flow) {
             // A full inbox loses packets, as any queue does.
             let _ = inbox.try_send(incoming);
+            return None;
         }
+        Some(flow.protocol)
     }
 }
 
