@@ -121,7 +121,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn push<const N: usize>(&mut self, cells: [Cell; N]) {
+    pub(super) fn push(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.table.add_row(cells);
     }
 
@@ -136,7 +136,7 @@ pub(super) fn text(value: impl ToString) -> Cell {
 }
 
 /// Something is fine, something is on its way out, something is broken.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     Good,
     Care,
