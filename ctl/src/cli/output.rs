@@ -79,6 +79,16 @@ impl Output {
         write(&text)
     }
 
+    /// Words outside of a table, in the colour of a cell that says the same.
+    pub(super) fn paint(&self, words: &str, tone: Tone) -> String {
+        let code = match tone {
+            Tone::Good => 32,
+            Tone::Care => 33,
+            Tone::Bad => 31,
+        };
+        if self.color { format!("\x1b[{code}m{words}\x1b[0m") } else { words.to_owned() }
+    }
+
     /// A table whose columns with a leading `>` in their title hold numbers.
     pub(super) fn table(&self, titles: &[&str]) -> Rows {
         let mut table = Table::new();

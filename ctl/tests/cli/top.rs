@@ -49,7 +49,8 @@ fn one_sample_as_tables() {
     let ran = running().run(&["top", "--once", "--interval", "100ms"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
     assert!(!ran.stdout.contains('\x1b'));
-    for words in ["SERVICE  ENDPOINT", "web      tcp 192.0.2.10:80  1 of 1", "no_service", "unchecked", "wan"] {
+    for words in ["SERVICE  ENDPOINT", "web      tcp 192.0.2.10:80  1 of 1", "no_service", "unchecked", "wan"]
+    {
         assert!(ran.stdout.contains(words), "{}\nlacks {words:?}", ran.stdout);
     }
     let filtered = running().run(&["top", "--once", "--interval", "100ms", "--filter", "SERVICE"]);

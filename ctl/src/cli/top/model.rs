@@ -294,7 +294,11 @@ fn services(before: Option<&Stats>, now: &Stats, span: Span) -> (Vec<ServiceRow>
 
 /// `tcp 192.0.2.10:80`, `udp [2001:db8::1]:53`
 fn endpoint(protocol: impl std::fmt::Display, vip: &str, ports: &str) -> String {
-    if vip.contains(':') { format!("{protocol} [{vip}]:{ports}") } else { format!("{protocol} {vip}:{ports}") }
+    if vip.contains(':') {
+        format!("{protocol} [{vip}]:{ports}")
+    } else {
+        format!("{protocol} {vip}:{ports}")
+    }
 }
 
 fn workers(before: Option<&Reading>, now: &Reading, span: Span) -> Vec<WorkerRow> {

@@ -163,7 +163,8 @@ fn rates_are_differences_over_the_daemons_own_time() {
     assert_eq!(sample.total.drops_per_second, Some(10.0));
     assert_eq!(sample.workers[0].handoffs_per_second, Some(5.0));
     assert_eq!(sample.ports[0].rx_packets_per_second, Some(3000.0));
-    let drops: Vec<_> = sample.drops.iter().map(|one| (one.reason.as_str(), one.packets_per_second)).collect();
+    let drops: Vec<_> =
+        sample.drops.iter().map(|one| (one.reason.as_str(), one.packets_per_second)).collect();
     assert_eq!(drops, [("bad_checksum", Some(0.0)), ("no_service", Some(10.0))]);
     assert_eq!(sample.drops[1].received_ratio, Some(10.0 / 3000.0));
 }
@@ -312,9 +313,9 @@ fn a_wide_screen_shows_it_all() {
             "rx 3.00k pkt/s  tx 2.99k pkt/s  drops 10/s  busy 12.5 %  rx 8.00 Mbit/s  tx 8.00 Mbit/s",
             "connections 120 of 1.00M  new 105/s  █",
             " 1 services  2 backends  3 workers  4 drops  5 ports",
-            "SERVICE   ENDPOINT           UP      ACTIVE  NEW/s   IN pkt/s▼  IN bit/s   OUT pkt/s   OUT bit/s",
-            "web       tcp 192.0.2.10:80  2 of 2     120     100      1.00k      800k       2.00k       8.00M",
-            "dns       tcp 192.0.2.10:80  1 of 2       6       5         50     40.0k         100        400k",
+            "SERVICE   ENDPOINT           UP       ACTIVE   NEW/s  IN pkt/s▼   IN bit/s   OUT pkt/s   OUT bit/s",
+            "web       tcp 192.0.2.10:80  2 of 2      120     100      1.00k       800k       2.00k       8.00M",
+            "dns       tcp 192.0.2.10:80  1 of 2        6       5         50      40.0k         100        400k",
             "",
             "q quit  Tab view  s sort  r reverse  / filter  ↑↓ scroll  space pause",
         ]
@@ -328,9 +329,9 @@ fn narrow_screens_lose_what_says_least() {
         screen(&mut app, 60, 5),
         [
             "sluice 0.1.0  services 2 of 2 up  backends 3 of 4 up",
-            "SERVICE   UP      ACTIVE  NEW/s   IN pkt/s▼  IN bit/s",
-            "web       2 of 2     120     100      1.00k      800k",
-            "dns       1 of 2       6       5         50     40.0k",
+            "SERVICE   UP       ACTIVE   NEW/s  IN pkt/s▼   IN bit/s",
+            "web       2 of 2      120     100      1.00k       800k",
+            "dns       1 of 2        6       5         50      40.0k",
             "q quit  Tab view  s sort  r reverse  / filter  ↑↓ scroll",
         ]
     );
@@ -352,7 +353,9 @@ fn there_is_no_screen_too_small() {
     app.lose("cannot reach it".into(), Duration::ZERO);
     for view in View::ALL {
         app.view = view;
-        for (width, height) in [(0, 0), (1, 1), (0, 5), (20, 0), (2, 2), (3, 3), (10, 1), (200, 4), (500, 100)] {
+        for (width, height) in
+            [(0, 0), (1, 1), (0, 5), (20, 0), (2, 2), (3, 3), (10, 1), (200, 4), (500, 100)]
+        {
             assert_eq!(screen(&mut app, width, height).len(), usize::from(height));
         }
     }
@@ -396,7 +399,10 @@ fn the_reason_is_cut_before_it_is_left_out() {
     let mut app = app();
     press(&mut app, "2/down");
     let seen = screen(&mut app, 132, 9);
-    assert!(seen[5].starts_with("10.1.0.12:53  dns      down") && seen[5].ends_with("connection…"), "{seen:#?}");
+    assert!(
+        seen[5].starts_with("10.1.0.12:53  dns      down") && seen[5].ends_with("connection…"),
+        "{seen:#?}"
+    );
 }
 
 #[test]
@@ -425,9 +431,12 @@ fn colours_are_optional() {
     let colored = |app: &mut App, color| {
         let mut terminal = Terminal::new(TestBackend::new(100, 12)).unwrap();
         terminal.draw(|frame| draw(frame, app, Palette { color })).unwrap();
-        terminal.backend().buffer().content.iter().any(|cell| {
-            ![cell.fg, cell.bg].iter().all(|color| *color == Color::Reset)
-        })
+        terminal
+            .backend()
+            .buffer()
+            .content
+            .iter()
+            .any(|cell| ![cell.fg, cell.bg].iter().all(|color| *color == Color::Reset))
     };
     assert!(colored(&mut app, true));
     assert!(!colored(&mut app, false));

@@ -171,7 +171,9 @@ fn tabs(app: &App, width: usize, palette: Palette) -> Line<'static> {
         return Line::from(all);
     }
     // No room for all: the one that is looked at.
-    Line::from(View::ALL.iter().enumerate().filter(|(_, view)| **view == app.view).map(tab).collect::<Vec<_>>())
+    Line::from(
+        View::ALL.iter().enumerate().filter(|(_, view)| **view == app.view).map(tab).collect::<Vec<_>>(),
+    )
 }
 
 /// Titles and the rows that are seen.
