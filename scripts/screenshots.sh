@@ -64,8 +64,12 @@ configuration() {
 # load NAME CMD...: in the client's namespace, until the end of the run.
 load() { daemon_start "load-$1" ip netns exec "$(ns client)" "${@:2}"; }
 
+api_known() { [[ $(stat_of "backend('api', '10.1.0.14:8080')['health']") == down ]]; }
+
 loads() {
   local b
+  # Until it is known to be down it would get connections.
+  wait_until 30 api_known || die 'the backend that is not there is not found to be down'
   for b in "${BACKENDS[@]}"; do
     daemon_start "udp-$b" ip netns exec "$(ns "$b")" python3 "$NET/udp_echo.py" "$b" 5300 "$(backend4 "$b")"
   done
@@ -105,8 +109,10 @@ shot() {
     sleep 1
     wait_until 90 at_prompt || die "$4 does not end"
   fi
-  # The last prompt waits for nothing.
-  terminal capture-pane -e -p -t shot | sed '${/^\$ *$/d}' | python3 "$LIB/terminal_svg.py" "$4" >"$OUT/$name.svg"
+  # Without blank lines at the end, and without the last prompt, which waits for nothing.
+  terminal capture-pane -e -p -t shot |
+    awk '{ line[NR] = $0 } NF { last = NR } END { if (line[last] ~ /^\$ *$/) last--; for (i = 1; i <= last; i++) print line[i] }' |
+    python3 "$LIB/terminal_svg.py" "$4" >"$OUT/$name.svg"
   step "$name" "$4"
 }
 
@@ -117,8 +123,8 @@ page() {
   wait_until 60 driver_answers || die 'chromedriver does not answer'
   mkdir "$RUN_DIR/profile"
   run ip netns exec "$(ns lb)" python3 "$LIB/browser.py" "$DRIVER" "$RUN_DIR/profile" screenshot "http://$METRICS/status" \
-    "$RUN_DIR/page.png" 1360 1180 90
-  pngquant --force --strip --speed 1 --output "$OUT/status-page.png" 64 "$RUN_DIR/page.png"
+    "$RUN_DIR/page.png" 1360 1150 60
+  pngquant --force --strip --speed 1 --output "$OUT/status-page.png" 32 "$RUN_DIR/page.png"
   step page "http://$METRICS/status"
 }
 
@@ -138,10 +144,10 @@ cd "$RUN_DIR"
 configuration >sluice.toml
 lb_start sluice.toml
 loads
-step load 'sixty seconds of it'
+step load "what clients do"
 page
 shot status 100 30 'sluicectl status'
-shot top 118 24 'sluicectl top' 45
+shot top 136 23 'sluicectl top --view backends' 45
 shot explain 110 40 "sluicectl explain tcp $NAT_CLIENT4:40000 $NAT_VIP4:80"
 shot drain 110 12 'sluicectl backend drain api 10.1.0.12:8080 --deadline 5s --then reset --wait'
 ls -l "$OUT"

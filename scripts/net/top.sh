@@ -21,6 +21,8 @@ screen() { terminal capture-pane -p -t top; }
 colors() { terminal capture-pane -e -p -t top; }
 sees() { screen | grep -qE -- "$1"; }
 soon() { wait_until 20 sees "$1" || { echo "never seen: $1"; screen; return 1; }; }
+# A colour of the first eight, or by its number (ECMA-48, SGR 30 to 48); not those that take it back.
+has_colors() { colors | grep -qE $'\e\\[([0-9;]*;)?([34][0-7]|[34]8;5;[0-9]+)m'; }
 process() { pgrep -f -- "^$SLUICECTL --socket $LB_SOCKET top"; }
 
 # The other screen is left, the cursor is back, and letters are echoed.
@@ -68,7 +70,7 @@ check 'a line for each sample' lines
 top_start
 check 'services with their rates' soon 'nat4 +tcp 192.0.2.10:80 +3 of 3 .*[1-9]'
 check 'and totals' soon 'rx [1-9].* pkt/s'
-check 'in colours' grep -q $'\e\[[0-9;]*3[0-9]m' <(colors)
+check 'in colours' has_colors
 keys Tab
 check 'backends' soon '10.1.0.11:8080 +nat4 +unchecked'
 keys 4
@@ -101,7 +103,7 @@ check 'so does SIGTERM' restored 0
 
 top_start NO_COLOR=1
 check 'with NO_COLOR' soon 'nat4 '
-no_colors() { ! colors | grep -q $'\e\[[0-9;]*[34][0-9]m'; }
+no_colors() { ! has_colors; }
 check 'there are no colours' no_colors
 keys q
 traffic_stop

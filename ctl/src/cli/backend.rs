@@ -200,7 +200,7 @@ fn render_one(output: &Output, backend: &Backend) -> String {
 }
 
 pub(super) fn render(output: &Output, backends: &[Backend]) -> String {
-    let mut rows = output.table(&[
+    const TITLES: &[&str] = &[
         "SERVICE",
         "BACKEND",
         "ADMIN",
@@ -211,7 +211,10 @@ pub(super) fn render(output: &Output, backends: &[Backend]) -> String {
         ">TOTAL",
         ">PACKETS IN",
         "WHY",
-    ]);
+    ];
+    // The last column only where something is wrong.
+    let columns = TITLES.len() - usize::from(backends.iter().all(|backend| why(backend).is_empty()));
+    let mut rows = output.table(&TITLES[..columns]);
     for backend in backends {
         let admin = match (backend.admin, backend.drain_remaining_seconds) {
             (AdminState::Draining, Some(rest)) => format!("draining ({rest:.0} s left)"),
@@ -220,7 +223,7 @@ pub(super) fn render(output: &Output, backends: &[Backend]) -> String {
         let admin = if backend.removed { format!("removed, {admin}") } else { admin };
         let admin_tone = if backend.admin == AdminState::Enabled { Tone::Good } else { Tone::Care };
         let health_tone = if backend.health == HealthState::Up { Tone::Good } else { Tone::Bad };
-        rows.push([
+        let cells = [
             text(&backend.service),
             text(&backend.address),
             toned(admin, admin_tone),
@@ -231,7 +234,8 @@ pub(super) fn render(output: &Output, backends: &[Backend]) -> String {
             text(backend.connections_total),
             text(backend.packets_in),
             text(why(backend)),
-        ]);
+        ];
+        rows.push(cells.into_iter().take(columns));
     }
     rows.render()
 }

@@ -153,6 +153,17 @@ pub(super) enum Tone {
     Bad,
 }
 
+impl Tone {
+    /// Of what has `good` of `all` parts: none is broken, not all is to be looked after.
+    pub(super) fn of_share(good: u64, all: u64) -> Self {
+        match good {
+            good if good >= all => Self::Good,
+            0 => Self::Bad,
+            _ => Self::Care,
+        }
+    }
+}
+
 pub(super) fn toned(value: impl ToString, tone: Tone) -> Cell {
     Cell::new(value).fg(match tone {
         Tone::Good => Color::DarkGreen,

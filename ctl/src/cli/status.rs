@@ -12,9 +12,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
 
 fn render(output: &Output, status: &Status) -> String {
     let mut rows = output.table(&["", ""]);
-    let share = |good: u64, all: u64| {
-        toned(format!("{good} of {all} up"), if good == all { Tone::Good } else { Tone::Bad })
-    };
+    let share = |good: u64, all: u64| toned(format!("{good} of {all} up"), Tone::of_share(good, all));
     rows.push([text("version"), text(format!("{} (DPDK {})", status.version, status.dpdk_version))]);
     rows.push([text("uptime"), text(format!("{} (pid {})", uptime(status.uptime_seconds), status.pid))]);
     rows.push([

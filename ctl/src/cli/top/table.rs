@@ -253,11 +253,8 @@ fn traffic(traffic: &Traffic) -> [Value; 6] {
 }
 
 fn service(row: &ServiceRow) -> Row {
-    let tone = match row.backends_up {
-        0 => Tone::Bad,
-        up if up < row.backends => Tone::Care,
-        _ => Tone::Good,
-    };
+    // A service without backends serves nobody.
+    let tone = if row.backends_up == 0 { Tone::Bad } else { Tone::of_share(row.backends_up, row.backends) };
     let up = Value::State(format!("{} of {}", row.backends_up, row.backends), tone);
     [text(&row.name), text(&row.endpoint), up].into_iter().chain(traffic(&row.traffic)).collect()
 }

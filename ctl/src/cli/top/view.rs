@@ -20,6 +20,10 @@ pub(super) struct Palette {
 }
 
 impl Palette {
+    fn accent(self) -> Style {
+        if self.color { Style::new().fg(Color::Cyan) } else { Style::new() }
+    }
+
     fn tone(self, tone: Tone) -> Style {
         let color = match tone {
             Tone::Good => Color::Green,
@@ -90,8 +94,7 @@ fn head(app: &App, width: usize, palette: Palette) -> Vec<Line<'static>> {
     };
     let total = &sample.total;
     let share = |what: &str, up: u64, all: u64| {
-        let tone = if up == all { Tone::Good } else { Tone::Bad };
-        Span::styled(format!("{what} {up} of {all} up"), palette.tone(tone))
+        Span::styled(format!("{what} {up} of {all} up"), palette.tone(Tone::of_share(up, all)))
     };
     let mut first = vec![Span::styled(format!("sluice {}", app.version), BOLD)];
     if app.paused {
@@ -128,7 +131,7 @@ fn head(app: &App, width: usize, palette: Palette) -> Vec<Line<'static>> {
                 short(total.connections_max as f64)
             )),
             Span::raw(format!("new {}/s", rate(total.connections_per_second))),
-            Span::styled(chart(app, width.saturating_sub(46).min(60)), palette.tone(Tone::Good)),
+            Span::styled(chart(app, width.saturating_sub(46).min(40)), palette.accent()),
         ],
         width,
     ));
@@ -296,7 +299,7 @@ fn clip(text: String, width: usize) -> String {
 
 fn foot(app: &App, rows: usize, width: usize, palette: Palette) -> Line<'static> {
     if app.editing {
-        let style = if palette.color { Style::new().fg(Color::Cyan) } else { BOLD };
+        let style = palette.accent().add_modifier(Modifier::BOLD);
         return Line::from(vec![
             Span::styled(format!("/{}", app.filter), style),
             Span::styled("▏", style),
