@@ -6,6 +6,7 @@ status_page.py DRIVER PROFILE URL VERB [ARGUMENT...]
 import pathlib
 import sys
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
 from browser import Browser  # noqa: E402
 

@@ -74,7 +74,7 @@ const fn number(title: &'static str, rank: u8) -> Column {
 const SERVICES: &[Column] = &[
     words("SERVICE", 0),
     words("ENDPOINT", 6),
-    words("UP", 1),
+    words("UP", 2),
     number("ACTIVE", 2),
     number("NEW/s", 3),
     number("IN pkt/s", 1),
