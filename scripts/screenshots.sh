@@ -123,8 +123,8 @@ page() {
   wait_until 60 driver_answers || die 'chromedriver does not answer'
   mkdir "$RUN_DIR/profile"
   run ip netns exec "$(ns lb)" python3 "$LIB/browser.py" "$DRIVER" "$RUN_DIR/profile" screenshot "http://$METRICS/status" \
-    "$RUN_DIR/page.png" 1360 1150 60
-  pngquant --force --strip --speed 1 --output "$OUT/status-page.png" 32 "$RUN_DIR/page.png"
+    "$RUN_DIR/page.png" 1280 1150 60
+  pngquant --force --strip --speed 1 --output "$OUT/status-page.png" 48 "$RUN_DIR/page.png"
   step page "http://$METRICS/status"
 }
 
@@ -147,7 +147,7 @@ loads
 step load "what clients do"
 page
 shot status 100 30 'sluicectl status'
-shot top 136 23 'sluicectl top --view backends' 45
+shot top 140 23 'sluicectl top --view backends' 45
 shot explain 110 40 "sluicectl explain tcp $NAT_CLIENT4:40000 $NAT_VIP4:80"
 shot drain 110 12 'sluicectl backend drain api 10.1.0.12:8080 --deadline 5s --then reset --wait'
 ls -l "$OUT"
