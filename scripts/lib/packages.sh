@@ -95,6 +95,16 @@ ensure_packages() {
   note "installed in $(seconds_since "$start")"
 }
 
+# packages_or_skip ENTRY...: ensure_packages for one test, which ends as skipped (77) where they cannot be had.
+packages_or_skip() {
+  (
+    trap remove_temp_files EXIT
+    ensure_packages "$@"
+  ) && return
+  echo "skipped: without ${*%%|*}"
+  exit 77
+}
+
 # invoke-rc.d asks policy-rc.d; 101 means "do not start". An existing policy is the administrator's and stays.
 SLUICE_POLICY=''
 forbid_service_start() {

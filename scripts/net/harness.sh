@@ -182,7 +182,7 @@ traffic_start() {
   (
     trap - EXIT
     deadline=$((SECONDS + 300))
-    while [[ ! -e $RUN_DIR/traffic.stop ]] && ((SECONDS < deadline)); do
+    while [[ -d $RUN_DIR && ! -e $RUN_DIR/traffic.stop ]] && ((SECONDS < deadline)); do
       http_requests client "$1" 20 "$TRAFFIC_OUT" --fail-early
     done
   ) &

@@ -24,6 +24,7 @@
 //! | `POST /v1/config/rollback` | | [`ConfigApply`] |
 //! | `GET /v1/config` | | [`ConfigExport`] |
 //! | `GET /metrics` | | the metrics as text |
+//! | `GET /status.json` | | [`Overview`]; on the metrics listener alone, with `runtime.status_page` |
 //!
 //! `{name}` and `{address}` are percent-encoded; [`paths`] builds them.
 //!
@@ -45,6 +46,7 @@ mod event;
 mod explain;
 mod flow;
 mod object;
+mod overview;
 pub mod paths;
 mod stats;
 mod steering;
@@ -61,5 +63,6 @@ pub use object::{
     AdminState, Backend, DrainEnd, DrainRequest, HealthState, Link, Neighbor, NeighborState, Offload, Port,
     PortHost, PortQueues, Rss, RssKey, Service, Status, WeightRequest, Worker,
 };
+pub use overview::Overview;
 pub use stats::{BackendStats, PortStats, ServiceStats, Stats, WorkerStats};
 pub use steering::{Delivery, OwnerBy, PortSide, PortSteering};

@@ -27,6 +27,11 @@ pub const CONFIG_DIFF: &str = "/v1/config/diff";
 pub const CONFIG_CONFIRM: &str = "/v1/config/confirm";
 pub const CONFIG_ROLLBACK: &str = "/v1/config/rollback";
 pub const METRICS: &str = "/metrics";
+/// The status page and what it is made of, on the metrics listener.
+pub const STATUS_PAGE: &str = "/status";
+pub const STATUS_STYLE: &str = "/status.css";
+pub const STATUS_SCRIPT: &str = "/status.js";
+pub const STATUS_DATA: &str = "/status.json";
 
 /// Names the file that a TOML body came from, for messages only; percent-encoded.
 pub const CONFIG_FILE_HEADER: &str = "sluice-config-file";

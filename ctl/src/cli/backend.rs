@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::failure::{Failure, NOT_FOUND, REFUSED, TIMEOUT};
-use super::output::{self, Format, Output, Tone, text, toned};
+use super::output::{self, Format, Output, Tone, text, toned, uptime};
 use crate::api::{AdminState, ApiError, Backend, DrainEnd, DrainRequest, HealthState, WeightRequest, paths};
 use crate::config::{BackendAddress, TimeSpan};
 use serde_json::Value;
@@ -200,17 +200,21 @@ fn render_one(output: &Output, backend: &Backend) -> String {
 }
 
 pub(super) fn render(output: &Output, backends: &[Backend]) -> String {
-    let mut rows = output.table(&[
+    const TITLES: &[&str] = &[
         "SERVICE",
         "BACKEND",
         "ADMIN",
         "HEALTH",
+        ">FOR",
         ">WEIGHT",
-        ">CONNECTIONS",
+        ">ACTIVE",
         ">TOTAL",
         ">PACKETS IN",
-        ">BYTES IN",
-    ]);
+        "WHY",
+    ];
+    // The last column only where something is wrong.
+    let columns = TITLES.len() - usize::from(backends.iter().all(|backend| why(backend).is_empty()));
+    let mut rows = output.table(&TITLES[..columns]);
     for backend in backends {
         let admin = match (backend.admin, backend.drain_remaining_seconds) {
             (AdminState::Draining, Some(rest)) => format!("draining ({rest:.0} s left)"),
@@ -219,17 +223,19 @@ pub(super) fn render(output: &Output, backends: &[Backend]) -> String {
         let admin = if backend.removed { format!("removed, {admin}") } else { admin };
         let admin_tone = if backend.admin == AdminState::Enabled { Tone::Good } else { Tone::Care };
         let health_tone = if backend.health == HealthState::Up { Tone::Good } else { Tone::Bad };
-        rows.push([
+        let cells = [
             text(&backend.service),
             text(&backend.address),
             toned(admin, admin_tone),
             toned(health(backend), health_tone),
+            text(backend.health_since_seconds.map_or_else(|| "-".to_owned(), uptime)),
             text(weight(backend)),
             text(backend.connections_active),
             text(backend.connections_total),
             text(backend.packets_in),
-            text(backend.bytes_in),
-        ]);
+            text(why(backend)),
+        ];
+        rows.push(cells.into_iter().take(columns));
     }
     rows.render()
 }
@@ -246,13 +252,13 @@ fn weight(backend: &Backend) -> String {
     }
 }
 
-/// `up`, `up (unchecked)`, `down (connection refused)`
+/// `up`, `up (unchecked)`, `down`
 fn health(backend: &Backend) -> String {
     let state = backend.health.as_str();
-    match (backend.health_checked, backend.health_detail.as_str()) {
-        (false, _) => format!("{state} (unchecked)"),
-        (true, "") => state.to_owned(),
-        (true, _) if backend.health == HealthState::Up => state.to_owned(),
-        (true, detail) => format!("{state} ({detail})"),
-    }
+    if backend.health_checked { state.to_owned() } else { format!("{state} (unchecked)") }
+}
+
+/// Why it is down; last in the row, for it may be long.
+fn why(backend: &Backend) -> &str {
+    if backend.health == HealthState::Down { &backend.health_detail } else { "" }
 }

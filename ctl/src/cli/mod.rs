@@ -13,6 +13,7 @@ mod port;
 mod service;
 mod stats;
 mod status;
+mod top;
 mod worker;
 
 use crate::client::Client;
@@ -70,6 +71,8 @@ enum Verb {
     Events(events::Arguments),
     /// All counters
     Stats,
+    /// What goes through it, live: services, backends, workers, drops and ports with their rates
+    Top(top::Arguments),
     /// Check, apply and export configurations
     Config(config::Arguments),
     /// Print a completion script for a shell
@@ -130,6 +133,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Explain(arguments) => explain::run(context, &arguments),
         Verb::Events(arguments) => events::run(context, &arguments),
         Verb::Stats => stats::run(context),
+        Verb::Top(arguments) => top::run(context, &arguments),
         Verb::Config(arguments) => config::run(context, &arguments),
         Verb::Completion(arguments) => completion::run(&arguments),
     }

@@ -79,6 +79,16 @@ impl Output {
         write(&text)
     }
 
+    /// Words outside of a table, in the colour of a cell that says the same.
+    pub(super) fn paint(&self, words: &str, tone: Tone) -> String {
+        let code = match tone {
+            Tone::Good => 32,
+            Tone::Care => 33,
+            Tone::Bad => 31,
+        };
+        if self.color { format!("\x1b[{code}m{words}\x1b[0m") } else { words.to_owned() }
+    }
+
     /// A table whose columns with a leading `>` in their title hold numbers.
     pub(super) fn table(&self, titles: &[&str]) -> Rows {
         let mut table = Table::new();
@@ -121,7 +131,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn push<const N: usize>(&mut self, cells: [Cell; N]) {
+    pub(super) fn push(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.table.add_row(cells);
     }
 
@@ -136,11 +146,22 @@ pub(super) fn text(value: impl ToString) -> Cell {
 }
 
 /// Something is fine, something is on its way out, something is broken.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     Good,
     Care,
     Bad,
+}
+
+impl Tone {
+    /// Of what has `good` of `all` parts: none is broken, not all is to be looked after.
+    pub(super) fn of_share(good: u64, all: u64) -> Self {
+        match good {
+            good if good >= all => Self::Good,
+            0 => Self::Bad,
+            _ => Self::Care,
+        }
+    }
 }
 
 pub(super) fn toned(value: impl ToString, tone: Tone) -> Cell {

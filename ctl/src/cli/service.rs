@@ -39,7 +39,7 @@ fn render(output: &Output, services: &[Service]) -> String {
         "MODE",
         "SCHEDULER",
         "BACKENDS UP",
-        ">CONNECTIONS",
+        ">ACTIVE",
         ">TOTAL",
         ">PACKETS IN",
     ]);

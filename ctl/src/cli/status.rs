@@ -12,9 +12,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
 
 fn render(output: &Output, status: &Status) -> String {
     let mut rows = output.table(&["", ""]);
-    let share = |good: u64, all: u64| {
-        toned(format!("{good} of {all} up"), if good == all { Tone::Good } else { Tone::Bad })
-    };
+    let share = |good: u64, all: u64| toned(format!("{good} of {all} up"), Tone::of_share(good, all));
     rows.push([text("version"), text(format!("{} (DPDK {})", status.version, status.dpdk_version))]);
     rows.push([text("uptime"), text(format!("{} (pid {})", uptime(status.uptime_seconds), status.pid))]);
     rows.push([
@@ -28,10 +26,11 @@ fn render(output: &Output, status: &Status) -> String {
     ]);
     rows.push([text("backends"), share(status.backends_up, status.backends)]);
     rows.push([text("workers"), text(status.workers)]);
-    let connections = format!("{} of {}", status.connections_active, status.connections_max);
+    let share = 100.0 * status.connections_active as f64 / status.connections_max.max(1) as f64;
+    let connections = format!("{} of {} ({share:.1} %)", status.connections_active, status.connections_max);
     rows.push([text("connections"), text(connections)]);
     let packets = format!(
-        "{} received, {} sent, {} dropped",
+        "{} received, {} sent, {} dropped since the start",
         status.rx_packets, status.tx_packets, status.dropped_packets
     );
     rows.push([text("packets"), text(packets)]);
@@ -39,7 +38,7 @@ fn render(output: &Output, status: &Status) -> String {
     let table = rows.render();
     let mut out = table.split_once('\n').map_or(String::new(), |(_, facts)| facts.to_owned());
     for notice in &status.notices {
-        let _ = writeln!(out, "notice: {notice}");
+        let _ = writeln!(out, "{}: {notice}", output.paint("notice", Tone::Care));
     }
     out
 }

@@ -18,6 +18,7 @@ const RUNTIME: &[&str] = &[
     "local_ports",
     "eal_args",
     "metrics",
+    "status_page",
     "maglev_table_size",
     "maglev_seed",
 ];
@@ -114,6 +115,7 @@ fn runtime(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Runtime, Bad> {
     let local_ports = reader.or(table, "local_ports", default.local_ports);
     let eal_args = reader.list(table, "eal_args");
     let metrics = reader.maybe(table, "metrics");
+    let status_page = reader.or(table, "status_page", default.status_page);
     let maglev_table_size = reader.or(table, "maglev_table_size", default.maglev_table_size);
     let maglev_seed = reader.or(table, "maglev_seed", default.maglev_seed);
     let (workers, control_cpus) = super::Machine::current().fill_cpus(workers?, control_cpus?);
@@ -129,6 +131,7 @@ fn runtime(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Runtime, Bad> {
         local_ports: local_ports?,
         eal_args: eal_args?.unwrap_or_default(),
         metrics: metrics?,
+        status_page: status_page?,
         maglev_table_size: maglev_table_size?,
         maglev_seed: maglev_seed?,
     })

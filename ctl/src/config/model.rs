@@ -60,6 +60,8 @@ pub struct Runtime {
     /// Where Prometheus may scrape; `None`: only on the control socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
+    /// Whether that listener also has a page for people.
+    pub status_page: bool,
     /// Entries of each Maglev table, a prime. Balancers that share clients must agree.
     pub maglev_table_size: u32,
     /// Seed of the Maglev hash, 0 to 2^63 - 1. Balancers that share clients must agree.
@@ -89,6 +91,7 @@ impl Default for Runtime {
             local_ports: Self::DEFAULT_LOCAL_PORTS,
             eal_args: Vec::new(),
             metrics: None,
+            status_page: false,
             maglev_table_size: Self::DEFAULT_MAGLEV_TABLE_SIZE,
             maglev_seed: 0,
         }

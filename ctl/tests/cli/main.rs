@@ -6,5 +6,6 @@ mod explain;
 mod fake;
 mod problems;
 mod samples;
+mod top;
 mod verbs;
 mod without_daemon;

@@ -62,7 +62,7 @@ fn services() {
 
 #[test]
 fn one_service() {
-    let words = ["web      192.0.2.10", "10.1.0.11:8080", "up (unchecked)", "down (connection refused)"];
+    let words = ["web      192.0.2.10", "10.1.0.11:8080", "up (unchecked)", "down ", "  connection refused"];
     check(&samples::service(), &["service", "web"], "GET /v1/services/web", &words);
 }
 

@@ -26,6 +26,7 @@ fn defaults_are_as_documented() {
     assert_eq!((runtime.workers.clone(), runtime.control_cpus.clone()), machine.default_cpus());
     assert_eq!(runtime.socket.to_str(), Some("/run/sluice/sluice.sock"));
     assert!(runtime.hugepages && runtime.eal_args.is_empty() && runtime.metrics.is_none());
+    assert!(!runtime.status_page);
     assert_eq!((runtime.memory, runtime.max_connections), (Size::from_mebibytes(1024), 1_000_000));
     assert_eq!((runtime.steering, runtime.local_ports), (Steering::Auto, Ports::new(1024, 64_511).unwrap()));
     assert_eq!((runtime.poll, runtime.maglev_table_size, runtime.maglev_seed), (Poll::Adaptive, 65_537, 0));

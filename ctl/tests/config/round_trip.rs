@@ -52,6 +52,7 @@ fn address(v6: bool, low: u16) -> IpAddr {
 
 fn runtime(dice: &mut Dice) -> Runtime {
     let first = 1024 + dice.below(1000);
+    let metrics = dice.maybe(|dice| 1 + dice.below(60_000));
     Runtime {
         workers: (0..=dice.below(3)).collect(),
         control_cpus: (4..=4 + dice.below(3)).collect(),
@@ -63,7 +64,8 @@ fn runtime(dice: &mut Dice) -> Runtime {
         steering: dice.of(Steering::ALL),
         local_ports: Ports::new(first, first + 5000).unwrap(),
         eal_args: (0..dice.below(3)).map(|n| format!("--x={n} \"y\"")).collect(),
-        metrics: dice.maybe(|dice| format!("127.0.0.1:{}", 1 + dice.below(60_000)).parse().unwrap()),
+        metrics: metrics.map(|port| format!("127.0.0.1:{port}").parse().unwrap()),
+        status_page: metrics.is_some() && dice.flip(),
         maglev_table_size: dice.of(&[251, 65_537, 16_777_213]),
         maglev_seed: u64::from(dice.below(u16::MAX)) << 40,
     }

@@ -244,6 +244,12 @@ fn bad_addresses() {
         "not an address with a port",
         "127.0.0.1:9108",
     );
+    wrong_runtime(
+        "status_page = true #!",
+        "runtime.status_page",
+        "no listener that could show the page",
+        "set runtime.metrics, for example to \"127.0.0.1:9108\"",
+    );
 }
 
 #[test]

@@ -82,6 +82,7 @@ pub(super) fn needs_restart(running: &Config, wanted: &Config) -> Vec<ConfigErro
     fixed("runtime.eal_args", a.eal_args == b.eal_args, format!("{:?}", a.eal_args));
     let listener = a.metrics.map_or_else(|| "none".to_owned(), |address| format!("\"{address}\""));
     fixed("runtime.metrics", a.metrics == b.metrics, listener);
+    fixed("runtime.status_page", a.status_page == b.status_page, a.status_page.to_string());
     let (size, seed) = (a.maglev_table_size, a.maglev_seed);
     fixed("runtime.maglev_table_size", size == b.maglev_table_size, size.to_string());
     fixed("runtime.maglev_seed", seed == b.maglev_seed, seed.to_string());

@@ -19,6 +19,7 @@
 //! | [`events`] | what happened lately |
 //! | [`explain`] | what becomes of a packet, and why |
 //! | [`stats`], [`objects`], [`metrics`], [`exposition`] | what the API shows |
+//! | [`status_page`] | the same for people with a browser |
 //! | [`steering`], [`numa`] | which worker owns what, chosen at start |
 //! | [`api`], [`server`], [`socket`] | HTTP |
 //! | [`daemon`] | start and stop, on DPDK ports |
@@ -52,6 +53,7 @@ mod server;
 pub mod slots;
 pub mod socket;
 mod stats;
+mod status_page;
 pub mod steering;
 
 use api::{Refusal, refuse};

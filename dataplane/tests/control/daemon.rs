@@ -38,10 +38,18 @@ pub struct Daemon {
 
 pub struct Answer {
     pub code: u16,
+    pub head: String,
     pub body: String,
 }
 
 impl Answer {
+    pub fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        Self { code, head: head.into(), body: body.into() }
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
     }
@@ -97,6 +105,7 @@ impl Daemon {
         let file = folder.path().join("sluice.toml");
         std::fs::write(&file, text).unwrap();
         let config = Config::load(&file).unwrap();
+        let metrics = config.runtime.metrics;
         let stop = Arc::new(AtomicBool::new(false));
         let mut meshes = worker::mesh(WORKERS);
         let clients = Clients::new(WORKERS as u8, 1000, Secret::new([7; 48]));
@@ -154,7 +163,7 @@ impl Daemon {
             let run = dataplane::control::run(
                 Control::new(balancer),
                 listener,
-                None,
+                metrics,
                 || told.send(()).unwrap(),
                 stopped,
             );
@@ -181,10 +190,7 @@ impl Daemon {
         let _ = stream.write_all(request);
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        Answer { code, body: body.into() }
+        Answer::parse(&bytes)
     }
 
     pub fn get(&self, path: &str) -> Answer {

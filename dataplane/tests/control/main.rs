@@ -6,6 +6,7 @@ mod events;
 mod explain;
 mod health;
 mod safety;
+mod status_page;
 
 use daemon::{DNS, Daemon, PORT_MAC, config, eventually};
 use dataplane::wire::ethernet::{Ethernet, Mac, ethertype};

@@ -44,6 +44,10 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
         let problem = format!("{} connections per worker are out of range", runtime.max_connections);
         reader.error("runtime.max_connections", problem, format!("use 1 to {MAX_CONNECTIONS}"));
     }
+    if runtime.status_page && runtime.metrics.is_none() {
+        let remedy = "set runtime.metrics, for example to \"127.0.0.1:9108\", or remove it";
+        reader.error("runtime.status_page", "there is no listener that could show the page", remedy);
+    }
     check_maglev(reader, runtime.maglev_table_size);
     check_local_ports(reader, runtime);
     for (index, argument) in runtime.eal_args.iter().enumerate() {

@@ -8,7 +8,7 @@ mod explain;
 mod flows;
 mod objects;
 
-use super::Control;
+use super::{Control, status_page};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, Uri};
@@ -64,13 +64,12 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .with_state(control)
 }
 
-/// The route of the metrics listener.
+/// The routes of the metrics listener.
 pub(super) fn metrics_router(control: Arc<Control>) -> Router {
-    Router::new()
-        .route(paths::METRICS, get(objects::metrics))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(control)
+    let page = control.balancer().config.runtime.status_page;
+    let router = Router::new().route(paths::METRICS, get(objects::metrics)).with_state(Arc::clone(&control));
+    let router = if page { router.merge(status_page::router(control)) } else { router };
+    router.fallback(no_such_path).method_not_allowed_fallback(wrong_method)
 }
 
 async fn no_such_path(uri: Uri) -> Refusal {
