@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 
+SO_RCVBUFFORCE = 33
 SOL_PACKET, PACKET_AUXDATA, PACKET_OUTGOING = 263, 8, 4
 TP_STATUS_VLAN_VALID = 1 << 4
 ETH_P_ALL, TPID = 3, 0x8100
@@ -23,7 +24,7 @@ SIOCGIFHWADDR, SIOCSIFHWADDR, SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8927, 0x892
 link, ids = sys.argv[1], [int(vlan) for vlan in sys.argv[2:]]
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
 wire.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 8 << 20)
+wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
 wire.bind((link, ETH_P_ALL))
 address = fcntl.ioctl(wire, SIOCGIFHWADDR, struct.pack("16s24x", link.encode()))[16:24]
 
