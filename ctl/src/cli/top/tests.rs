@@ -296,7 +296,7 @@ fn a_pause_holds_what_is_seen_and_goes_on_where_the_daemon_is() {
     let mut app = app();
     press(&mut app, " ");
     app.hear(reading(14));
-    assert_eq!(app.sample.as_ref().unwrap().uptime_seconds, 12.0);
+    assert_eq!(app.sample.as_ref().map(|sample| sample.uptime_seconds), Some(12.0));
     assert!(screen(&mut app, 80, 10)[0].contains("PAUSED"));
     press(&mut app, " ");
     app.hear(reading(15));
