@@ -12,7 +12,8 @@ use crate::snapshot::{Backend, Parts, Port, Snapshot};
 use crate::tunnel::{self, GueForm};
 use crate::wire::ethernet::Mac;
 use ctl::config::{
-    Config, ConfigError, ConfigWarning, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel, unsupported,
+    Config, ConfigError, ConfigWarning, HealthType, Mode, Protocol, Scheduler, Supported, Tunnel,
+    UnknownConnections, unsupported,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -182,6 +183,7 @@ pub(super) fn snapshot(
             hash_fields: HashFields::new(service.config.hashed()),
             affinity: affinity(&service.config),
             mss: service.config.mss,
+            resets_unknown: service.config.on_unknown() == UnknownConnections::Reset,
             scheduler,
         });
     }
