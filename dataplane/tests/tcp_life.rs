@@ -503,6 +503,12 @@ impl Host {
         self.interface.poll(Instant::from_millis(now), &mut self.link, &mut self.sockets);
     }
 
+    /// Whether it is past the handshake.
+    fn is_open(&mut self) -> bool {
+        use tcp::State::{Closed, Listen, SynReceived, SynSent};
+        !matches!(self.socket().state(), Closed | Listen | SynSent | SynReceived)
+    }
+
     /// Whether it has said that it sends no more, or has been told to stop.
     fn has_closed(&mut self) -> bool {
         use tcp::State::{CloseWait, Established, Listen, SynReceived, SynSent};
@@ -588,6 +594,10 @@ impl World {
         let (v4, _) = self.bed.workers[0].pipeline().listing_len();
         let entry = self.bed.workers[0].pipeline().listing_v4(0..v4).next().copied();
         let Some(entry) = entry else { return };
+        // Before that, the hosts themselves take what comes first.
+        if !self.client.is_open() || !self.backend.is_open() {
+            return;
+        }
         let ahead = guess.wrapping_sub(entry.expected);
         if ahead.min(ahead.wrapping_neg()) <= WINDOW {
             return;
@@ -602,10 +612,10 @@ impl World {
         self.bed.workers[0].pipeline().listing_v4(0..v4).next().map(|entry| entry.state)
     }
 
-    /// Everything arrives in order, for so many rounds of 20 ms.
+    /// Everything arrives in order, for so many rounds of 100 ms.
     fn calm(&mut self, rounds: u32) {
         for _ in 0..rounds {
-            self.bed.now += 20;
+            self.bed.now += 100;
             self.bed.turn();
             self.poll();
             for way in [0, 1, 2, 3] {
@@ -665,7 +675,7 @@ fn play(world: &mut World, steps: &[Step]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     /// Two real ends, and a network that reorders, repeats and loses, with an outsider who guesses: what goes on is never
     /// over, what both have closed is, and the port opens again.
@@ -689,13 +699,13 @@ proptest! {
             world.backend.socket().listen(BACKEND.1).unwrap();
         }
         play(&mut world, &opening)?;
-        world.calm(1500);
+        world.calm(300);
         prop_assert_eq!(world.client.socket().state(), tcp::State::Established);
         prop_assert_eq!(world.backend.socket().state(), tcp::State::Established);
         play(&mut world, &talking)?;
         world.client.socket().send_slice(b"and one").unwrap_or_default();
         world.backend.socket().send_slice(b"more").unwrap_or_default();
-        world.calm(1500);
+        world.calm(300);
         prop_assert_eq!(world.entry(), Some(State::Established));
         let read = (world.client.read, world.backend.read);
         prop_assert!(read.0 > 0 && read.1 > 0, "{read:?}");
@@ -703,13 +713,13 @@ proptest! {
         let first = if client_first { &mut world.client } else { &mut world.backend };
         first.socket().close();
         play(&mut world, &half)?;
-        world.calm(1500);
+        world.calm(300);
         let expected = if client_first { State::FinClient } else { State::FinBackend };
         prop_assert_eq!(world.entry(), Some(expected));
         // The other.
         let second = if client_first { &mut world.backend } else { &mut world.client };
         second.socket().close();
-        world.calm(1500);
+        world.calm(300);
         prop_assert_eq!(world.entry(), Some(State::TimeWait));
         // Both ends forget, and the client takes the same port.
         let mut again = World { client: Host::new(CLIENT.0, seed ^ 5), backend: Host::new(BACKEND.0, seed ^ 7), ..world };
