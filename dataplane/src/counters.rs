@@ -98,6 +98,8 @@ pub struct WorkerCounters {
     pub fragment_evictions: Counter,
     /// Connections ended by resets, since a drain was over.
     pub resets: Counter,
+    /// Resets and FINs of clients whose sequence number cannot be theirs: forwarded, and the connection kept.
+    pub out_of_window: Counter,
     /// Messages to the control thread that found its queue full.
     pub events_lost: Counter,
     /// TSC cycles spent on loops that found packets, and in all.
@@ -210,6 +212,7 @@ impl WorkerCounters {
             evictions: Counter::default(),
             fragment_evictions: Counter::default(),
             resets: Counter::default(),
+            out_of_window: Counter::default(),
             events_lost: Counter::default(),
             busy_cycles: Counter::default(),
             total_cycles: Counter::default(),

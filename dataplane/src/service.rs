@@ -26,6 +26,8 @@ pub struct Service {
     pub affinity: Option<Affinity>,
     /// What the MSS option of SYNs is limited to.
     pub mss: Option<Mss>,
+    /// TCP segments in mid-connection that no entry knows are answered by a reset.
+    pub resets_unknown: bool,
     pub scheduler: Arc<dyn Scheduler>,
 }
 
@@ -241,6 +243,7 @@ mod tests {
             hash_fields: HashFields::ALL,
             affinity: None,
             mss: None,
+            resets_unknown: false,
             scheduler: Arc::new(RoundRobin::new(&[])),
         }
     }

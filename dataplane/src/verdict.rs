@@ -136,6 +136,8 @@ drop_reasons! {
     NoBackend = "no_backend",
     /// A TCP segment that cannot begin a connection and belongs to none.
     NoConnection = "no_connection",
+    /// A TCP segment of a connection that is not known, to a service that has such reset.
+    UnknownConnection = "unknown_connection",
     /// No route to the backend or the client.
     NoRoute = "no_route",
     /// The connection table is full of established connections.

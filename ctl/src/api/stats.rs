@@ -34,6 +34,9 @@ pub struct Stats {
     /// ICMP errors passed on to the client or backend of the connection that they are about; forwarded packets too.
     #[serde(default)]
     pub icmp_error_packets: u64,
+    /// Resets and FINs of clients with a sequence number that cannot be theirs; forwarded packets too.
+    #[serde(default)]
+    pub out_of_window_packets: u64,
     /// Dropped packets by reason, each packet under exactly one; reasons that never occurred may be left
     /// out or 0.
     pub drops: BTreeMap<String, u64>,

@@ -30,6 +30,7 @@ fn totals(output: &Output, stats: &Stats) -> String {
         ("held", stats.held_packets),
         ("generated", stats.generated_packets),
         ("ICMP errors passed on", stats.icmp_error_packets),
+        ("TCP endings out of window", stats.out_of_window_packets),
     ] {
         rows.push([text(name), text(packets)]);
     }

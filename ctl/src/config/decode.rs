@@ -54,6 +54,7 @@ const SERVICE: &[&str] = &[
     "affinity_prefix_v4",
     "affinity_prefix_v6",
     "slow_start",
+    "unknown_connections",
     "timeouts",
     "health",
     "backend",
@@ -202,6 +203,7 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
     let affinity_prefix_v4 = reader.maybe(table, "affinity_prefix_v4");
     let affinity_prefix_v6 = reader.maybe(table, "affinity_prefix_v6");
     let slow_start = reader.maybe(table, "slow_start");
+    let unknown_connections = reader.maybe(table, "unknown_connections");
     let timeouts = reader.section(table, "timeouts", TIMEOUTS, timeouts);
     let health = reader.section(table, "health", HEALTH, health);
     let (backends, backends_complete) = reader.sections(table, "backend", BACKEND, backend);
@@ -228,6 +230,7 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
         affinity_prefix_v4: affinity_prefix_v4?,
         affinity_prefix_v6: affinity_prefix_v6?,
         slow_start: slow_start?,
+        unknown_connections: unknown_connections?,
         timeouts: timeouts?.unwrap_or_default(),
         health: health?,
         backends,

@@ -31,5 +31,5 @@ pub use origin::Origin;
 pub use supported::{Supported, unsupported};
 pub use types::{
     Affinity, BackendAddress, HashField, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports,
-    Prefix, Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, ValueError,
+    Prefix, Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, UnknownConnections, ValueError,
 };

@@ -3,7 +3,7 @@
 use super::origin::Origin;
 use super::{
     Affinity, BackendAddress, HashField, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports,
-    Prefix, Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel,
+    Prefix, Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, UnknownConnections,
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -206,6 +206,9 @@ pub struct Service {
     /// How long a backend that begins to serve takes to reach its weight; `None`: it has it at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<TimeSpan>,
+    /// With TCP: what becomes of segments of connections that are not known. `None`: see [`Service::on_unknown`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_connections: Option<UnknownConnections>,
     #[serde(default)]
     pub timeouts: Timeouts,
     /// `None`: backends are not checked and count as up.
@@ -246,6 +249,15 @@ impl Service {
             (Scheduler::SourceHash, []) => &[HashField::SourceAddress],
             (_, fields) => fields,
         }
+    }
+
+    /// What becomes of TCP segments of connections that are not known. With `full-nat` none can go on: the backend knows it
+    /// by a local end that is forgotten.
+    pub fn on_unknown(&self) -> UnknownConnections {
+        self.unknown_connections.unwrap_or(match self.mode {
+            Mode::Nat | Mode::Dsr => UnknownConnections::Adopt,
+            Mode::FullNat => UnknownConnections::Reset,
+        })
     }
 
     /// With `source-ip`: how long a client is remembered.

@@ -2,7 +2,8 @@
 
 use super::types::{
     Affinity, BackendAddress, HashField, HealthType, InterfaceAddress, Mode, Mss, Payload, Poll, Ports,
-    Prefix, Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, ValueError, quote,
+    Prefix, Protocol, Scheduler, Size, StatusSet, Steering, TimeSpan, Tunnel, UnknownConnections, ValueError,
+    quote,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -117,7 +118,8 @@ texts!(
     Scheduler,
     Size,
     TimeSpan,
-    Tunnel
+    Tunnel,
+    UnknownConnections
 );
 
 /// Text that is often a number: `ports = 80` says the same as `ports = "80"`, so it is taken.

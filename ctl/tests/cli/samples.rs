@@ -97,6 +97,7 @@ pub(crate) fn stats() -> Stats {
         held_packets: 0,
         generated_packets: 2,
         icmp_error_packets: 0,
+        out_of_window_packets: 0,
         drops: BTreeMap::from([("no_service".into(), 2), ("bad_checksum".into(), 0)]),
         services: vec![ServiceStats {
             name: "web".into(),

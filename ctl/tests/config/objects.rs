@@ -391,6 +391,22 @@ fn segment_sizes_are_for_tcp() {
 }
 
 #[test]
+fn unknown_connections_are_of_tcp_and_not_adopted_by_full_nat() {
+    let with = |mode: &str, policy: &str| {
+        BASE.replace("mode = \"nat\"", &format!("mode = \"{mode}\"\nunknown_connections = \"{policy}\" #!"))
+    };
+    let key = "service.unknown_connections";
+    wrong_text(&with("nat", "ignore"), key, "\"ignore\" is not known", "use \"adopt\" or \"reset\"");
+    wrong_text(&with("full-nat", "adopt"), key, "full-nat cannot adopt", "use \"reset\"");
+    let udp = with("nat", "reset").replace("\"tcp\"", "\"udp\"");
+    wrong_text(&udp, key, "no meaning with protocol = \"udp\"", "remove it");
+    let policy = |text: &str| parse(text).services[0].on_unknown().to_string();
+    assert_eq!((policy(BASE), policy(&with("nat", "reset"))), ("adopt".into(), "reset".into()));
+    assert_eq!(policy(&BASE.replace("\"nat\"", "\"full-nat\"")), "reset");
+    assert_eq!(policy(&with("full-nat", "reset")), "reset");
+}
+
+#[test]
 fn tunnels_have_keys_of_their_own() {
     let dsr =
         |keys: &str| BASE.replace("mode = \"nat\"", &format!("mode = \"dsr\"\n{keys}")).replace(":8080", "");

@@ -4,7 +4,7 @@
 use ctl::config::{
     Affinity, Backend, BackendAddress, Config, HashField, Health, HealthType, InterfaceAddress, Mode, Mss,
     Origin, Payload, Poll, Port, Ports, Prefix, Protocol, Route, Runtime, Scheduler, Service, Size, Steering,
-    TimeSpan, Timeouts, Tunnel,
+    TimeSpan, Timeouts, Tunnel, UnknownConnections,
 };
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -184,6 +184,10 @@ fn service(dice: &mut Dice, number: u16) -> Service {
         affinity_prefix_v4: dice.maybe(|dice| 1 + dice.below(32) as u8).filter(|_| sticky),
         affinity_prefix_v6: dice.maybe(|dice| 1 + dice.below(128) as u8).filter(|_| sticky),
         slow_start: dice.maybe(|dice| dice.span(0)),
+        unknown_connections: dice
+            .maybe(|dice| dice.of(UnknownConnections::ALL))
+            .filter(|policy| mode != Mode::FullNat || *policy == UnknownConnections::Reset)
+            .filter(|_| protocol == Protocol::Tcp),
         timeouts: Timeouts {
             syn: dice.span(1000),
             established: dice.span(1000),

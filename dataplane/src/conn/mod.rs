@@ -5,11 +5,13 @@
 
 mod index;
 mod region;
+mod sequence;
 mod state;
 mod table;
 
 pub use index::{Handle, IndexStats};
-pub use state::{Class, Direction, State, States, Timeouts};
+pub use sequence::{SETTLED, SETTLED_WINDOW, WINDOW, fits};
+pub use state::{Class, Direction, LATE, Seen, State, States, Timeouts};
 pub use table::{Entry, Full, Table};
 
 /// Milliseconds since the daemon started, modulo 2^32 (49 days). Differences are taken modulo 2^32, so they hold for

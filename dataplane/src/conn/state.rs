@@ -28,6 +28,8 @@ pub enum State {
     Acknowledged,
     /// Taken up in mid-life (after a restart, say) and not yet confirmed by the other side.
     Adopted,
+    /// The client closed its half, and the backend has yet to show that it agrees to the connection.
+    FinEarly,
     Established,
     /// The client spoke again after the backend's answer.
     UdpEstablished,
@@ -78,6 +80,24 @@ pub enum Class {
     Closing = 3,
 }
 
+/// What a segment shows of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    pub direction: Direction,
+    /// TCP flags.
+    pub flags: u8,
+    /// Replies do not pass here (direct server return), so what the client sends has to do as evidence.
+    pub one_way: bool,
+    /// From the client: its sequence number is about what is expected of it. From the backend: its acknowledgment is about
+    /// what it was before.
+    pub fits: bool,
+    /// It comes [`LATE`] after the connection came to be in its state.
+    pub late: bool,
+}
+
+/// What was on its way arrives sooner than this, in milliseconds.
+pub const LATE: u32 = 2000;
+
 impl State {
     /// The state of a connection that begins with a TCP segment with `flags`.
     pub fn of_first_segment(flags: u8) -> Self {
@@ -97,6 +117,7 @@ impl State {
             | Self::SynReceived
             | Self::Acknowledged
             | Self::Adopted
+            | Self::FinEarly
             | Self::UdpNew
             | Self::UdpReplied => Class::HalfOpen,
             Self::Established | Self::FinClient | Self::FinBackend | Self::UdpEstablished => {
@@ -106,27 +127,50 @@ impl State {
         }
     }
 
-    /// The state after a TCP segment with `flags`. `one_way`: replies do not pass here (direct server return), so
-    /// what the client sends has to do as evidence.
+    /// The state after a TCP segment.
     #[must_use]
-    pub fn after_segment(self, direction: Direction, flags: u8, one_way: bool) -> Self {
+    pub fn after_segment(self, seen: Seen) -> Self {
         use Direction::{Forward, Reply};
+        let Seen { direction, flags, one_way, fits, late } = seen;
+        // Nobody but the backend speaks for it.
+        let believed = direction == Reply || fits;
         if flags & flag::RST != 0 {
-            return Self::Reset;
+            return if believed { Self::Reset } else { self };
         }
-        let fin = flags & flag::FIN != 0;
         let (syn, ack) = (flags & flag::SYN != 0, flags & flag::ACK != 0);
+        let fin = flags & flag::FIN != 0 && !syn && believed;
         match (self, direction) {
-            (Self::SynSent, Reply) if syn && ack => Self::SynReceived,
+            // Without ACK where both open at the same time (RFC 9293 section 3.5, figure 7).
+            (Self::SynSent, Reply) if syn => Self::SynReceived,
             // Replies are not seen, so what the client closes is over; what it still sends keeps the entry for a while.
             (Self::SynSent | Self::Adopted | Self::Established, Forward) if one_way && fin => Self::TimeWait,
             (Self::SynSent | Self::Adopted, Forward) if one_way && !syn && ack => Self::Established,
+            // It was half of it: the client acknowledges what the backend goes on sending.
+            (Self::TimeWait, Forward) if one_way && late && !syn && ack && flags & flag::FIN == 0 => {
+                Self::FinClient
+            }
             // Anybody can claim to be the client: only the backend, which checks sequence numbers, can confirm it.
-            (Self::SynReceived | Self::Reset, Forward) if !syn && ack && !one_way => Self::Acknowledged,
-            (Self::Acknowledged | Self::Adopted, Reply) if !syn && fin => Self::FinBackend,
+            (Self::SynReceived | Self::Acknowledged | Self::Adopted, Forward) if fin => Self::FinEarly,
+            (Self::SynReceived, Forward) if ack => Self::Acknowledged,
+            (Self::FinEarly, Reply) if fin => Self::TimeWait,
+            (Self::FinEarly, Reply) if !syn => Self::FinClient,
+            (Self::Acknowledged | Self::Adopted, Reply) if fin => Self::FinBackend,
             (Self::Acknowledged | Self::Adopted, Reply) if !syn => Self::Established,
+            // The backend accepts another SYN than the one that made the entry: it has forgotten that connection, and the
+            // client uses the port again. (A copy of the SYN-ACK that is late acknowledges what is known.)
+            (
+                Self::Acknowledged
+                | Self::Adopted
+                | Self::FinEarly
+                | Self::Established
+                | Self::FinClient
+                | Self::FinBackend,
+                Reply,
+            ) if syn && ack && !fits => Self::SynReceived,
             // After a reset the client goes on: it did not mean it, or did not send it (RFC 5961 section 1).
-            (Self::Reset, Forward) if one_way && !syn && ack => Self::Adopted,
+            (Self::Reset, Forward) if !syn && ack => Self::Adopted,
+            // What the backend had sent before it heard of the reset has long arrived: it did not believe it.
+            (Self::Reset, Reply) if late && !syn && !fin => Self::Established,
             (Self::Established, Forward) if fin => Self::FinClient,
             (Self::Established, Reply) if fin => Self::FinBackend,
             (Self::FinClient, Reply) | (Self::FinBackend, Forward) if fin => Self::TimeWait,
@@ -154,6 +198,7 @@ impl State {
             Self::SynReceived => "syn_received",
             Self::Acknowledged => "acknowledged",
             Self::Adopted => "adopted",
+            Self::FinEarly => "fin_early",
             Self::Established => "established",
             Self::FinClient => "fin_client",
             Self::FinBackend => "fin_backend",
@@ -201,7 +246,7 @@ impl Timeouts {
             State::SynSent | State::SynReceived | State::Adopted => self.half_open,
             // A connection may be idle from the first: the backend waits for a request.
             State::Acknowledged | State::Established => self.established,
-            State::FinClient | State::FinBackend => self.half_closed,
+            State::FinEarly | State::FinClient | State::FinBackend => self.half_closed,
             State::TimeWait | State::Reset => self.closing,
             State::UdpNew | State::UdpReplied | State::UdpEstablished => self.udp,
         }
@@ -209,91 +254,4 @@ impl Timeouts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Direction::{Forward, Reply};
-    use super::*;
-
-    const SYN: u8 = flag::SYN;
-    const ACK: u8 = flag::ACK;
-    const FIN: u8 = flag::FIN | flag::ACK;
-    const RST: u8 = flag::RST;
-
-    fn run(one_way: bool, segments: &[(Direction, u8)]) -> Vec<State> {
-        let mut state = State::of_first_segment(segments[0].1);
-        let mut seen = vec![state];
-        for &(direction, flags) in &segments[1..] {
-            state = state.after_segment(direction, flags, one_way);
-            seen.push(state);
-        }
-        seen
-    }
-
-    #[test]
-    fn a_whole_conversation() {
-        let seen = run(
-            false,
-            &[
-                (Forward, SYN),
-                (Reply, SYN | ACK),
-                (Forward, ACK),
-                (Reply, ACK),
-                (Forward, FIN),
-                (Reply, FIN),
-                (Forward, ACK),
-            ],
-        );
-        let names: Vec<&str> = seen.into_iter().map(State::name).collect();
-        let expected = [
-            "syn_sent",
-            "syn_received",
-            "acknowledged",
-            "established",
-            "fin_client",
-            "time_wait",
-            "time_wait",
-        ];
-        assert_eq!(names, expected);
-    }
-
-    #[test]
-    fn a_client_alone_cannot_confirm_a_connection() {
-        let seen = run(false, &[(Forward, SYN), (Forward, ACK), (Forward, ACK), (Forward, FIN)]);
-        assert!(seen.iter().all(|state| state.class() == Class::HalfOpen), "{seen:?}");
-        let adopted = run(false, &[(Forward, ACK), (Forward, ACK)]);
-        assert_eq!(adopted.last(), Some(&State::Adopted));
-    }
-
-    #[test]
-    fn direct_return_is_confirmed_by_the_acknowledgement() {
-        let seen = run(true, &[(Forward, SYN), (Forward, SYN), (Forward, ACK), (Forward, FIN)]);
-        assert_eq!(seen, [State::SynSent, State::SynSent, State::Established, State::TimeWait]);
-    }
-
-    #[test]
-    fn reset_ends_it_in_either_direction() {
-        for direction in [Forward, Reply] {
-            assert_eq!(State::Established.after_segment(direction, RST, false), State::Reset);
-        }
-        assert_eq!(State::Reset.class(), Class::Closing);
-    }
-
-    #[test]
-    fn a_reset_that_nobody_meant_is_survived() {
-        // Forged, or not: the client goes on, and the backend answers.
-        let after = State::Established.after_segment(Forward, RST, false).after_segment(Forward, ACK, false);
-        assert_eq!(after.class(), Class::HalfOpen);
-        assert_eq!(after.after_segment(Reply, ACK, false), State::Established);
-        // The last segments of the other side do not bring a connection back to life.
-        assert_eq!(State::Reset.after_segment(Reply, ACK, false), State::Reset);
-    }
-
-    #[test]
-    fn datagrams() {
-        assert_eq!(State::UdpNew.after_datagram(Forward, false), State::UdpNew);
-        // An answer to a spoofed source must not make an entry that cannot be evicted.
-        let replied = State::UdpNew.after_datagram(Reply, false);
-        assert_eq!(replied.class(), Class::HalfOpen);
-        assert_eq!(replied.after_datagram(Forward, false), State::UdpEstablished);
-        assert_eq!(State::UdpNew.after_datagram(Forward, true), State::UdpEstablished);
-    }
-}
+mod tests;

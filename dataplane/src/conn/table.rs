@@ -33,6 +33,8 @@ pub struct Entry<K> {
     pub header_delta: [Delta; 2],
     /// Change of the transport checksum, likewise.
     pub transport_delta: [Delta; 2],
+    /// TCP: about the next sequence number of the client, as [`Entry::follow`] has it.
+    pub expected: u32,
     pub state: State,
     /// Replies do not pass here: only the first key is indexed, and nothing but the hop limit is rewritten.
     pub one_way: bool,
@@ -57,6 +59,7 @@ impl<K: FlowKey> Default for Entry<K> {
             next_hops: [0; 2],
             header_delta: [Delta::default(); 2],
             transport_delta: [Delta::default(); 2],
+            expected: 0,
             state: State::Free,
             one_way: false,
             detour: false,
@@ -289,6 +292,13 @@ impl<K: FlowKey> Table<K> {
         self.established += usize::from(state.class() == Class::Established);
         self.established -= usize::from(before.class() == Class::Established);
         self.deadlines[id] = deadline(now, timeout, state.class());
+    }
+
+    /// How long ago a connection came to be in its state, in milliseconds, or less if it has been looked at by the sweep
+    /// since. `timeout` is that of the state.
+    pub fn age_of_state(&self, id: usize, now: Tick, timeout: u32) -> Tick {
+        let since = (self.deadlines[id] & !CLASS_MASK).wrapping_sub(timeout);
+        now.wrapping_sub(since).cast_signed().max(0).cast_unsigned()
     }
 
     /// Makes room by taking out one connection that is half-open or over; `None` if a bounded search finds none.

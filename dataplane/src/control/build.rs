@@ -13,7 +13,7 @@ use crate::tunnel::{self, GueForm};
 use crate::wire::ethernet::Mac;
 use ctl::config::{
     Config, ConfigError, ConfigWarning, HealthType, Mode, Prefix, Protocol, Scheduler, Supported, Tunnel,
-    unsupported,
+    UnknownConnections, unsupported,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -191,6 +191,7 @@ pub(super) fn snapshot(
             hash_fields: HashFields::new(service.config.hashed()),
             affinity: affinity(&service.config),
             mss: service.config.mss,
+            resets_unknown: service.config.on_unknown() == UnknownConnections::Reset,
             scheduler,
         });
     }

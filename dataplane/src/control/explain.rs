@@ -15,7 +15,7 @@ use ctl::api::{
     self as answer, ExplainOutcome, ExplainQuery, ExplainedBackend, ExplainedConnection, ExplainedHop,
     ExplainedPacket, ExplainedService, ExplainedTunnel, ExplainedWorker,
 };
-use ctl::config::{Affinity, HashField, Mode, Scheduler};
+use ctl::config::{Affinity, HashField, Mode, Protocol, Scheduler};
 use std::net::{IpAddr, SocketAddr};
 
 /// What to ask the workers.
@@ -157,6 +157,9 @@ fn new(
     if conflict {
         told.notes
             .push("the backend has a connection with the same ends, so another one will be tried".into());
+    }
+    if found.protocol == Protocol::Tcp && found.resets_unknown {
+        told.notes.push("this is about a SYN: any other segment is reset, since no connection has it".into());
     }
     let client = (query.source.ip(), query.source.port());
     let target = (query.destination.ip(), query.destination.port());

@@ -107,6 +107,8 @@ pub(super) fn text(balancer: &Balancer) -> String {
     let drops = stats.drops.iter().map(|(reason, count)| (vec![("reason", reason.clone())], *count));
     page.counter("drops", "Packets dropped, by reason", drops);
     page.counter("icmp_errors", "ICMP errors passed on", [(none(), stats.icmp_error_packets)]);
+    let help = "Resets and FINs of clients with a sequence number that cannot be theirs";
+    page.counter("out_of_window", help, [(none(), stats.out_of_window_packets)]);
     page.counter("events", "Events that were numbered", [(none(), balancer.events.last())]);
     service_metrics(&mut page, &stats.services);
     state_metrics(&mut page, &balancer.model.services);

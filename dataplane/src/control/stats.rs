@@ -86,6 +86,7 @@ pub(super) fn stats(balancer: &Balancer) -> Stats {
         held_packets: reader.sum(|worker| &worker.held),
         generated_packets: reader.sum(|worker| &worker.generated),
         icmp_error_packets: reader.sum(|worker| &worker.icmp_errors),
+        out_of_window_packets: reader.sum(|worker| &worker.out_of_window),
         drops: drops(&reader),
         services: balancer.model.services.iter().map(|one| service(balancer, &reader, one)).collect(),
         workers: balancer

@@ -206,6 +206,9 @@ pub(super) fn propose<K: Rewrite>(
         protocol::TCP if service.mode == Mode::FullNat && !begins(parsed.tcp_flags) => {
             return Err(DropReason::NoConnection.into());
         }
+        protocol::TCP if service.resets_unknown && !begins(parsed.tcp_flags) => {
+            return Err(DropReason::UnknownConnection.into());
+        }
         protocol::TCP => State::of_first_segment(parsed.tcp_flags),
         _ => State::UdpNew,
     };
@@ -261,6 +264,8 @@ pub(super) fn propose<K: Rewrite>(
         next_hops: [to_backend, to_client],
         header_delta,
         transport_delta,
+        // Its first segment says.
+        expected: 0,
         state,
         one_way,
         detour: if one_way {
@@ -298,7 +303,8 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
                 }
                 return first(table, shared, arrival, id, parsed, packet);
             }
-            Err(Full::NoRoom) if proposal.entry.one_way => {
+            // Not where its next segment would be reset.
+            Err(Full::NoRoom) if proposal.entry.one_way && !is_reset_untracked(arrival, proposal) => {
                 return untracked(shared, arrival, proposal, parsed, packet);
             }
             Err(Full::NoRoom) => return Verdict::Drop(DropReason::TableFull),
@@ -322,6 +328,12 @@ pub(super) fn connect<K: Rewrite, P: Packet>(
         }
     }
     Verdict::Drop(DropReason::ReplyConflict)
+}
+
+/// Whether the service has connections reset that are not in the table.
+fn is_reset_untracked<K: FlowKey>(arrival: Context<'_>, proposal: &Proposal<K>) -> bool {
+    let service = &arrival.snapshot.services()[proposal.service as usize];
+    service.resets_unknown && proposal.entry.keys[0].protocol() == protocol::TCP
 }
 
 /// A later fragment of a datagram whose first one went on without a connection, as `dsr` allows; or whose connection is gone.

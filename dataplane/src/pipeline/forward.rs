@@ -4,15 +4,15 @@ use super::complain::{self, Complaint};
 use super::decide::Plan;
 use super::parse::Parsed;
 use super::{Context, Notice, Shared, Verdicts, decide, forget, mss, refuse, reset, translate, tunnel};
-use crate::conn::{Class, Direction, Entry, Handle, State, States, Table, Tick, Timeouts};
+use crate::conn::{self, Class, Direction, Entry, Handle, Seen, State, States, Table, Tick, Timeouts};
 use crate::counters::WorkerCounters;
 use crate::io::BURST;
 use crate::neighbor::Slot;
 use crate::packet::Packet;
 use crate::rewrite::{self, Rewrite};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::protocol;
-use crate::wire::tcp::flag;
+use crate::wire::tcp::{self, flag};
+use crate::wire::{field, protocol};
 use arrayvec::ArrayVec;
 
 /// Packets whose entry is on its way while an earlier one is rewritten: memory and arithmetic at the same time.
@@ -241,6 +241,7 @@ pub(super) fn first<K: Rewrite, P: Packet>(
     if matches!(entry.state, State::UdpNew) && !entry.one_way && !entry.detour {
         return pass(entry, shared, arrival, Direction::Forward, parsed, packet);
     }
+    entry.expected = next_sequence(parsed, packet.data());
     through(table, shared, arrival, id, Direction::Forward, parsed, packet)
 }
 
@@ -259,7 +260,9 @@ pub(super) fn through<K: Rewrite, P: Packet>(
     let state = table.entry(id).state;
     let steady = state.is_steady() && parsed.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0;
     if !steady {
-        advance(table, shared, arrival, id, direction, parsed.tcp_flags, is_tcp);
+        if !advance(table, shared, arrival, id, direction, parsed, packet.data()) {
+            return doubtful(table, shared, arrival, id, parsed, packet);
+        }
         if is_tcp && parsed.tcp_flags & flag::SYN != 0 {
             mss::clamp(table.entry(id), shared, arrival, usize::from(parsed.l4), packet.data_mut());
         }
@@ -282,11 +285,55 @@ fn detour<K: Rewrite, P: Packet>(
     packet: &mut P,
 ) -> Verdict {
     entry.last_seen = arrival.now;
+    // Never of a datagram.
+    if parsed.tcp_flags & flag::ACK != 0 {
+        entry.follow(direction, packet.data(), usize::from(parsed.l4));
+    }
     if entry.one_way {
         return tunnel::through(entry, shared, arrival, parsed, packet);
     }
     let slot = entry.next_hops[direction as usize];
     translate::pass(entry, shared, arrival, direction, slot, packet)
+}
+
+/// Sends on what a client probably did not send, as whoever it is for may know better. It leaves no trace in the connection.
+#[cold]
+#[inline(never)]
+fn doubtful<K: Rewrite, P: Packet>(
+    table: &mut Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    id: usize,
+    parsed: &Parsed<K>,
+    packet: &mut P,
+) -> Verdict {
+    let entry = *table.entry(id);
+    let verdict = if entry.detour {
+        detour(table.entry_mut(id), shared, arrival, Direction::Forward, parsed, packet)
+    } else {
+        pass(table.entry_mut(id), shared, arrival, Direction::Forward, parsed, packet)
+    };
+    table.entry_mut(id).last_seen = entry.last_seen;
+    table.entry_mut(id).expected = entry.expected;
+    verdict
+}
+
+/// The sequence number that follows a client's first segment; 0 without TCP.
+fn next_sequence<K: Rewrite>(parsed: &Parsed<K>, frame: &[u8]) -> u32 {
+    let (sequence, _) = numbers(parsed, frame);
+    sequence.wrapping_add(u32::from(parsed.tcp_flags & flag::SYN != 0))
+}
+
+/// Sequence number and acknowledgment of a segment; zeros without TCP.
+fn numbers<K: Rewrite>(parsed: &Parsed<K>, frame: &[u8]) -> (u32, u32) {
+    let header = frame.get(usize::from(parsed.l4)..).and_then(|rest| rest.first_chunk::<{ tcp::LEN }>());
+    match header {
+        Some(header) if parsed.key.protocol() == protocol::TCP => {
+            let word = |at| u32::from_be_bytes(field(header, at));
+            (word(tcp::at::SEQUENCE), word(tcp::at::ACKNOWLEDGMENT))
+        }
+        _ => (0, 0),
+    }
 }
 
 /// Rewrites a packet of a connection and sends it on its way.
@@ -300,6 +347,10 @@ fn pass<K: Rewrite, P: Packet>(
     packet: &mut P,
 ) -> Verdict {
     entry.last_seen = arrival.now;
+    // Never of a datagram.
+    if parsed.tcp_flags & flag::ACK != 0 {
+        entry.follow(direction, packet.data(), usize::from(parsed.l4));
+    }
     let slot = entry.next_hops[direction as usize];
     let neighbor = shared.neighbors.get_mut(slot);
     if parsed.bytes > u32::from(neighbor.room) {
@@ -348,7 +399,7 @@ pub(super) fn count(counters: &WorkerCounters, backend: u32, direction: Directio
     octets.add(u64::from(bytes));
 }
 
-/// Moves a connection's state on.
+/// Moves a connection's state on. Returns `false` for what would end it and is probably not the client's.
 #[inline(never)]
 fn advance<K: Rewrite>(
     table: &mut Table<K>,
@@ -356,29 +407,49 @@ fn advance<K: Rewrite>(
     arrival: Context<'_>,
     id: usize,
     direction: Direction,
-    flags: u8,
-    is_tcp: bool,
-) {
+    parsed: &Parsed<K>,
+    frame: &[u8],
+) -> bool {
     let entry = table.entry(id);
     let (before, slot) = (entry.state, entry.backend);
+    let (flags, is_tcp) = (parsed.tcp_flags, parsed.key.protocol() == protocol::TCP);
     let silence = arrival.now.wrapping_sub(entry.last_seen);
     if before == State::SynSent && !entry.one_way && is_failure(direction, flags, silence) {
         count_failure(shared, slot);
     }
+    let timeouts =
+        || arrival.snapshot.backend(slot).map_or_else(Timeouts::default, |backend| backend.timeouts);
     let state = if is_tcp {
-        before.after_segment(direction, flags, entry.one_way)
+        let (sequence, acknowledgment) = numbers(parsed, frame);
+        let fits = match direction {
+            Direction::Forward => conn::fits(entry.expected, sequence, silence),
+            // However long ago: what it is compared with is the backend's own.
+            Direction::Reply => conn::fits(entry.expected, acknowledgment, 0),
+        };
+        let over = before.class() == Class::Closing;
+        let late = over && table.age_of_state(id, arrival.now, timeouts().of(before)) >= conn::LATE;
+        let seen = Seen { direction, flags, one_way: entry.one_way, fits, late };
+        if direction == Direction::Forward && !fits && !over && flags & (flag::RST | flag::FIN) != 0 {
+            shared.counters.out_of_window.add(1);
+            return false;
+        }
+        let syn = flags & (flag::SYN | flag::ACK) == flag::SYN;
+        if before == State::SynSent && direction == Direction::Forward && syn {
+            // Not that which made the entry, perhaps.
+            table.entry_mut(id).expected = sequence.wrapping_add(1);
+        }
+        before.after_segment(seen)
     } else {
         before.after_datagram(direction, entry.one_way)
     };
+    let entry = table.entry(id);
     // What a backend has not confirmed may be forged (a datagram's source always): there is a limit to it.
     let forgeable = entry.one_way || !is_tcp;
     let promoted = state.class() == Class::Established && before.class() != Class::Established;
     if state == before || (forgeable && promoted && !table.trusts_clients()) {
-        return;
+        return true;
     }
-    let backend = arrival.snapshot.backend(slot);
-    let timeouts = backend.map_or_else(Timeouts::default, |backend| backend.timeouts);
-    table.set_state(id, state, arrival.now, timeouts.of(state));
+    table.set_state(id, state, arrival.now, timeouts().of(state));
     if let Some(counters) = shared.counters.backends.get(slot as usize) {
         // Over, or (an acknowledgement after all) not over yet.
         match (before.class() == Class::Closing, state.class() == Class::Closing) {
@@ -387,6 +458,7 @@ fn advance<K: Rewrite>(
             _ => {}
         }
     }
+    true
 }
 
 /// Whether a segment of a connection whose SYN went to the backend shows that it cannot be had: the client asks again,

@@ -39,8 +39,8 @@ pub(super) fn packet<K: FlowKey, P: Packet>(
 ) -> Verdict {
     let told = match reason {
         DropReason::LocalPortsExhausted => true,
-        // A segment of a connection that was never translated.
-        DropReason::NoConnection => parsed.key.protocol() == protocol::TCP,
+        // A segment of a connection that was never translated, or that the service does not take up.
+        DropReason::NoConnection | DropReason::UnknownConnection => parsed.key.protocol() == protocol::TCP,
         _ => false,
     };
     // Resets are never answered with resets.

@@ -1,7 +1,7 @@
 //! Ending the connections of backends whose drain is over: a reset to both sides of each.
 //!
 //! A reset is believed only with the sequence number that its receiver expects next (RFC 9293 section 3.5.3, RFC 5961
-//! section 3), and connections do not keep any. Every segment has both: its own number is what its receiver expects, its
+//! section 3), and an entry keeps about one side's. Every segment has both: its own number is what its receiver expects, its
 //! acknowledgment what its sender does. So the next segment of such a connection, in either direction, is made the reset
 //! of the side that it was for, and answered with a reset. Sides that are silent are asked to speak: a segment out of
 //! their window, to which they "MUST" answer with an acknowledgment (RFC 9293 section 3.10.7.4).

@@ -168,6 +168,7 @@ pub fn add_service(parts: &mut Parts, spec: &ServiceSpec) {
         hash_fields: HashFields::ALL,
         affinity: spec.affinity,
         mss: spec.mss,
+        resets_unknown: spec.mode == Mode::FullNat,
         scheduler: scheduler::build(spec.scheduler, &candidates, MaglevParameters::default()),
     });
 }

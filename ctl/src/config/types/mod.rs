@@ -15,7 +15,9 @@ pub use health::{Payload, StatusSet};
 pub use mss::Mss;
 pub use ports::Ports;
 pub use units::{Size, TimeSpan};
-pub use words::{Affinity, HashField, HealthType, Mode, Poll, Protocol, Scheduler, Steering, Tunnel};
+pub use words::{
+    Affinity, HashField, HealthType, Mode, Poll, Protocol, Scheduler, Steering, Tunnel, UnknownConnections,
+};
 
 /// A value that cannot be read: why, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]

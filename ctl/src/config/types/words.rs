@@ -137,6 +137,16 @@ words! {
 }
 
 words! {
+    /// What becomes of a TCP segment in mid-connection that no entry knows, as after a restart.
+    UnknownConnections {
+        /// It goes to the backend that the scheduler names, and the connection is tracked from there on.
+        Adopt = "adopt",
+        /// Its sender gets a reset.
+        Reset = "reset",
+    }
+}
+
+words! {
     /// What a worker does when there is nothing to receive.
     Poll {
         /// It waits longer and longer between empty polls, up to a bound.
@@ -185,6 +195,7 @@ mod tests {
         round_trip(Scheduler::ALL);
         round_trip(HashField::ALL);
         round_trip(Affinity::ALL);
+        round_trip(UnknownConnections::ALL);
         round_trip(Poll::ALL);
         round_trip(Steering::ALL);
         round_trip(HealthType::ALL);

@@ -2,7 +2,7 @@
 
 use super::{bad_name, duplicates, health, not_a_host, on_line, spread};
 use crate::config::read::Reader;
-use crate::config::{Backend, Config, Mode, Protocol, Service, TimeSpan, Tunnel};
+use crate::config::{Backend, Config, Mode, Protocol, Service, TimeSpan, Tunnel, UnknownConnections};
 use std::collections::HashSet;
 
 /// A table of 65537 entries cannot give shares to more than this.
@@ -23,6 +23,7 @@ pub(super) fn check(reader: &mut Reader, index: usize, service: &Service) {
         let problem = format!("mss has no meaning with protocol = \"{}\"", service.protocol);
         reader.error(&format!("{path}.mss"), problem, "remove it");
     }
+    check_unknown(reader, &path, service);
     check_local_addresses(reader, &path, service);
     spread::check(reader, &path, service);
     check_times(reader, &path, service);
@@ -48,6 +49,23 @@ pub(super) fn check(reader: &mut Reader, index: usize, service: &Service) {
             "remove one; use weight for a larger share",
         );
     });
+}
+
+fn check_unknown(reader: &mut Reader, path: &str, service: &Service) {
+    let path = format!("{path}.unknown_connections");
+    match service.unknown_connections {
+        Some(_) if service.protocol != Protocol::Tcp => {
+            let problem =
+                format!("unknown_connections has no meaning with protocol = \"{}\"", service.protocol);
+            reader.error(&path, problem, "remove it; a datagram always goes to a backend");
+        }
+        Some(UnknownConnections::Adopt) if service.mode == Mode::FullNat => {
+            let problem =
+                "full-nat cannot adopt connections: the backend knows them by a local port that is forgotten";
+            reader.error(&path, problem, "remove it, or use \"reset\"");
+        }
+        _ => (),
+    }
 }
 
 fn check_local_addresses(reader: &mut Reader, path: &str, service: &Service) {

@@ -131,7 +131,7 @@ pub(in crate::control) fn state(state: ConnState) -> FlowState {
             FlowState::Syn
         }
         ConnState::Established => FlowState::Established,
-        ConnState::FinClient | ConnState::FinBackend => FlowState::Fin,
+        ConnState::FinEarly | ConnState::FinClient | ConnState::FinBackend => FlowState::Fin,
         ConnState::Free | ConnState::TimeWait | ConnState::Reset => FlowState::Closed,
         ConnState::UdpNew | ConnState::UdpReplied | ConnState::UdpEstablished => FlowState::Udp,
     }
