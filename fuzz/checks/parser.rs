@@ -200,7 +200,7 @@ fn views(bytes: &[u8]) {
         && let Ok(fragment) = wire::fragment::Fragment::parse(bytes)
     {
         assert!(fragment.l4 + fragment.len <= bytes.len());
-        assert!(fragment.offset + fragment.len <= usize::from(u16::MAX));
+        assert!(u16::try_from(fragment.offset + fragment.len).is_ok());
     }
     if let Ok(ip) = v6 {
         let _ = wire::ndp::parse(&bytes[wire::ipv6::LEN..], ip.source(), ip.destination(), ip.hop_limit());
