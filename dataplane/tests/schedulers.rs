@@ -3,10 +3,10 @@
 
 mod bed;
 
-use bed::{ACK, Bed, LAN, RST, SYN, ServiceSpec, WAN, parse, spec, tcp, two_arm};
+use bed::{ACK, BackendSpec, Bed, LAN, RST, SYN, ServiceSpec, WAN, parse, spec, tcp, two_arm, udp};
 use ctl::config::{Mode, Protocol, Scheduler};
 use dataplane::affinity::Affinity;
-use dataplane::scheduler::{self, Candidate, Load, MaglevParameters};
+use dataplane::scheduler::{self, Candidate, Cursor, Load, MaglevParameters};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
@@ -175,7 +175,7 @@ fn removing_one_of_a_hundred_moves_nothing_established_and_little_that_is_new() 
     static NAMES: LazyLock<Vec<String>> =
         LazyLock::new(|| (1..=100).map(|n| format!("10.1.0.{}:8080", n + 100)).collect());
     let list: Vec<&'static str> = NAMES.iter().map(String::as_str).collect();
-    for kind in [Scheduler::Maglev, Scheduler::SourceHash] {
+    for &kind in Scheduler::ALL {
         let service = ServiceSpec { scheduler: kind, ..spec("192.0.2.10", Protocol::Tcp, Mode::Nat, &list) };
         let mut bed = Bed::new(1, 1 << 14, two_arm(&[service]));
         bed.know_all();
@@ -197,18 +197,106 @@ fn removing_one_of_a_hundred_moves_nothing_established_and_little_that_is_new() 
         bed.parts.services[0].scheduler = scheduler::build(kind, &all, MaglevParameters::default());
         bed.parts.generation += 1;
         bed.publish();
-        let mut moved = 0;
+        // Every connection is where it was, those to the backend that is gone too.
+        for n in 0..FLOWS {
+            let old = tcp(&client(n, 1000), VIP4, ACK);
+            let now = parse(&bed.pass(WAN, &old.frame(WAN, b"x"), LAN)).to;
+            assert_eq!(now, backends[&n], "{kind}: established");
+        }
+        let (mut moved, mut orphans) = (0, Vec::new());
         for n in 0..FLOWS {
             let before = backends[&n];
-            let old = tcp(&client(n, 1000), VIP4, ACK);
-            assert_eq!(parse(&bed.pass(WAN, &old.frame(WAN, b"x"), LAN)).to, before, "established");
             // The same flow, new: what the scheduler says of it now.
             let reset = tcp(&client(n, 1000), VIP4, RST);
             bed.pass(WAN, &reset.frame(WAN, b""), LAN);
             let now = parse(&bed.pass(WAN, &tcp(&client(n, 1000), VIP4, SYN).frame(WAN, b""), LAN)).to;
-            assert_ne!(now.ip(), gone);
-            moved += u32::from(before.ip() != gone && now != before);
+            assert_ne!(now.ip(), gone, "{kind}");
+            if before.ip() == gone {
+                orphans.push(now);
+            } else {
+                moved += u32::from(now != before);
+            }
         }
-        assert!(moved <= u32::from(FLOWS) / 50, "{kind}: {moved} of {FLOWS} moved");
+        if bed.parts.services[0].scheduler.uses_hash() {
+            assert!(moved <= u32::from(FLOWS) / 50, "{kind}: {moved} of {FLOWS} moved");
+        }
+        // What was the lost one's share goes to all that are left, not to one of them.
+        let heirs: BTreeSet<_> = orphans.iter().collect();
+        assert!(orphans.len() > 10 && heirs.len() * 2 > orphans.len(), "{kind}: {orphans:?}");
+        bed.check_conservation();
+    }
+}
+
+/// New connections of so many clients by backend, over three workers.
+fn spread(kind: Scheduler, weights: &'static [(&'static str, u16)], flows: u32) -> Vec<u32> {
+    let backends = weights.iter().map(|&(address, weight)| BackendSpec { address, weight }).collect();
+    let base = spec("192.0.2.10", Protocol::Udp, Mode::Nat, &[]);
+    let mut bed = Bed::new(3, 1 << 16, two_arm(&[ServiceSpec { scheduler: kind, backends, ..base }]));
+    bed.know_all();
+    for n in 0..flows {
+        if n % 500 == 0 {
+            look(&bed);
+        }
+        let client = format!("198.{}.{}.{}:40000", 18 + (n >> 16), n as u16 >> 8, n as u8);
+        bed.wires[n as usize % 3][usize::from(WAN)].send(&udp(&client, VIP4).frame(WAN, b""));
+        if n % 96 == 95 {
+            bed.turn();
+        }
+    }
+    bed.turn();
+    bed.check_conservation();
+    let total = |slot: usize| bed.total(|counters| counters.backends[slot].connections_total.get()) as u32;
+    (0..weights.len()).map(total).collect()
+}
+
+#[test]
+fn weights_hold_over_whole_workers() {
+    const FLOWS: u32 = 30_000;
+    static WEIGHTS: [(&str, u16); 4] =
+        [("10.1.0.11:53", 100), ("10.1.0.12:53", 200), ("10.1.0.13:53", 300), ("10.1.0.14:53", 400)];
+    for &kind in Scheduler::ALL {
+        let hashes = scheduler::build(kind, &[], MaglevParameters::default()).uses_hash();
+        for (count, (address, weight)) in spread(kind, &WEIGHTS, FLOWS).into_iter().zip(WEIGHTS) {
+            let exact = f64::from(FLOWS) * f64::from(weight) / 1000.0;
+            // Which flows there are is chance; whose they are, once hashed, is not.
+            let chance = if hashes { 4.0 * exact.sqrt() } else { 0.0 };
+            let off = (f64::from(count) - exact).abs();
+            assert!(off <= exact / 100.0 + chance, "{kind}: {count} to {address}, its share is {exact}");
+        }
+    }
+}
+
+#[test]
+fn the_table_of_a_hash_has_the_weights_within_a_percent() {
+    const HASHES: u64 = 1_000_000;
+    let sets: [Vec<u16>; 5] = [
+        vec![1, 2, 3],
+        vec![100; 100],
+        vec![1, 99],
+        (1..=20).map(|n| n * 50).collect(),
+        vec![65_535, 40_000, 20_000, 10_000],
+    ];
+    for kind in [Scheduler::Maglev, Scheduler::SourceHash] {
+        for weights in &sets {
+            let candidate = |(slot, &weight): (u32, &u16)| Candidate {
+                slot,
+                address: [10, 1, 0, slot as u8].into(),
+                port: 80,
+                weight,
+            };
+            let candidates: Vec<Candidate> = (0..).zip(weights).map(candidate).collect();
+            let scheduler = scheduler::build(kind, &candidates, MaglevParameters::default());
+            let mut counts = vec![0u32; weights.len()];
+            // Hashes at equal distances meet every place of the table equally often.
+            for n in 0..HASHES {
+                let slot = scheduler.pick(n * (u64::MAX / HASHES), &mut Cursor::default()).unwrap();
+                counts[slot as usize] += 1;
+            }
+            let all: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+            for (&count, &weight) in counts.iter().zip(weights) {
+                let exact = HASHES as f64 * f64::from(weight) / all;
+                assert!((f64::from(count) - exact).abs() <= exact / 100.0, "{kind}: {count} for {exact}");
+            }
+        }
     }
 }

@@ -279,6 +279,7 @@ pub(crate) fn world(setup: Setup) -> anyhow::Result<(Snapshot, Vec<NextHop>)> {
         hash_fields: HashFields::ALL,
         affinity: None,
         mss: None,
+        resets_unknown: false,
         scheduler,
     });
     if let Some(tunnel) = setup.mode.tunnel() {

@@ -19,6 +19,8 @@ SLUICE_NET_PACKAGES=(
   'curl|curl'
   'iputils-ping|ping'
   'traceroute|traceroute'
+  'bind9-dnsutils|dig'
+  'dnsmasq-base|dnsmasq'
   'tcpdump|tcpdump'
   'python3|python3'
   'openssl|openssl'

@@ -56,12 +56,13 @@ fn layer(options: &Options) -> Option<Layer> {
 /// Where the inner packet begins behind an outer IP header of protocol `number`; `None` if that is no tunnel's, or too
 /// little of it is there. `payload` is what follows the outer IP header, perhaps cut short.
 pub fn inner_offset(number: u8, payload: &[u8]) -> Option<usize> {
-    match number {
-        protocol::IPV4 | protocol::IPV6 => Some(0),
-        protocol::UDP => gue::inner_offset(payload),
-        protocol::GRE => gre::inner_offset(payload),
-        _ => None,
-    }
+    let at = match number {
+        protocol::IPV4 | protocol::IPV6 => 0,
+        protocol::UDP => gue::inner_offset(payload)?,
+        protocol::GRE => gre::inner_offset(payload)?,
+        _ => return None,
+    };
+    (at <= payload.len()).then_some(at)
 }
 
 /// How GUE is spoken.

@@ -179,7 +179,9 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), outer_v6: bool, which in 1usize..4) {
-        let _ = inner_offset(bytes.first().copied().unwrap_or(0) % 64, &bytes);
+        for number in [4, 17, 41, 47, bytes.first().copied().unwrap_or(0)] {
+            prop_assert!(inner_offset(number, &bytes).is_none_or(|at| at <= bytes.len()));
+        }
         let way = encapsulation(Tunnel::ALL[which], outer_v6, false, true);
         let _ = way.apply(&mut VecPacket::new(&bytes), 7);
     }
@@ -224,4 +226,14 @@ fn there_must_be_a_source_and_headroom() {
         way.apply(&mut packet, 1).unwrap();
     }
     assert_eq!(way.apply(&mut packet, 1), Err(Failure::Headroom));
+}
+
+/// A GUE header that says it is longer than all that is there: found by fuzzing.
+#[test]
+fn a_header_cut_short_has_nothing_inside() {
+    let mut payload = vec![0xc0, 0, 0x17, 0xc0, 0, 60, 0, 0, 0x06, 4, 0, 0];
+    payload.extend([0; 20]);
+    assert_eq!(inner_offset(17, &payload), None);
+    payload.extend([0; 4]);
+    assert_eq!(inner_offset(17, &payload), Some(36));
 }

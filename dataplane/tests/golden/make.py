@@ -6,7 +6,7 @@ dropped (then its name ends in .drop.pcap and it holds arriving frames alone). P
 02:00:00:00:00:01 is the balancer's WAN port, 02:00:00:00:00:02 its LAN port. Services and backends are those of
 ../golden.rs.
 """
-from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, IPv6ExtHdrFragment, TCP, UDP, Dot1AD, Dot1Q, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6ParamProblem,
+from scapy.all import (ARP, DNS, DNSQR, GRE, ICMP, IP, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPOption_NOP, TCP, UDP, Dot1AD, Dot1Q, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6ParamProblem,
                        ICMPv6TimeExceeded, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, Raw, wrpcap)
 
 WAN, LAN = "02:00:00:00:00:01", "02:00:00:00:00:02"
@@ -182,19 +182,19 @@ save("refused", refused)
 
 # --- fragments ----------------------------------------------------------------------------------------------------
 
-def parts(version, packet, size=400):
-    """The fragments of a UDP datagram."""
+def parts(version, packet, size=400, number=17):
+    """The fragments of a packet of protocol `number`."""
     payload = bytes(packet)[20 if version == 4 else 40:]
     for start in range(0, len(payload), size):
         piece, more = Raw(payload[start:start + size]), start + size < len(payload)
         head = packet.copy()
         head.remove_payload()
         if version == 4:
-            head.proto, head.frag, head.flags = 17, start // 8, "MF" if more else 0
+            head.proto, head.frag, head.flags = number, start // 8, "MF" if more else 0
             yield head / piece
         else:
             head.nh = 44
-            yield head / IPv6ExtHdrFragment(nh=17, offset=start // 8, m=int(more), id=0x12345678) / piece
+            yield head / IPv6ExtHdrFragment(nh=number, offset=start // 8, m=int(more), id=0x12345678) / piece
 
 
 ODD = Raw(bytes(range(256)) * 3 + b"odd")
@@ -447,6 +447,151 @@ for v in (4, 6):
                 other[IPv6ExtHdrFragment].id = 0x1234
             packets += [Ether(src=ends[0], dst=ends[1]) / one, Ether(src=ends[2], dst=ends[3]) / other]
     save(f"families-fragments-v{v}", packets)
+# --- every mode, family and protocol once more: what the files above leave out ------------------------------------
+
+class Way:
+    """How packets of one mode look on both sides."""
+
+    def __init__(self, version, vip, translated=False, local=None, kind=None, outer_version=None):
+        self.version, self.vip, self.translated, self.kind, self.outer_version = version, vip, translated, kind, outer_version
+        self.client = C4 if version == 4 else C6
+        self.backend = (B4 if version == 4 else B6) if translated else vip
+        self.source, self.sport = (local, LOCAL_PORT) if local else (self.client, 40000)
+
+    def ports(self, tcp):
+        """That of the service, and that of the backend."""
+        if not self.translated:
+            return 80, 80
+        return (80, 8080) if tcp else (53, 5353)
+
+    def said(self, l4, tcp, hops=64, **more):
+        return ip(self.version, self.client, self.vip, hops, **more) / l4(40000, self.ports(tcp)[0])
+
+    def heard(self, l4, tcp, hops=63, **more):
+        return ip(self.version, self.source, self.backend, hops, **more) / l4(self.sport, self.ports(tcp)[1])
+
+    def to_backend(self, packet, tos=0):
+        """The frame in which `packet` leaves."""
+        if self.kind is None:
+            return Ether(dst=BACKENDS[self.version], src=LAN) / packet
+        protocol, between = layer(self.kind, self.outer_version, self.version)
+        inside = packet if between is None else between / Raw(bytes(packet))
+        return Ether(dst=BACKENDS[self.outer_version], src=LAN) / outer(self.outer_version, tos, protocol) / inside
+
+    def overhead(self):
+        packet = ip(self.version, self.client, self.vip, 1)
+        return len(bytes(self.to_backend(packet))) - len(bytes(packet)) - 14
+
+    def request(self, l4, tcp):
+        return [Ether(dst=WAN, src=GATEWAY) / self.said(l4, tcp), self.to_backend(self.heard(l4, tcp))]
+
+    def replied(self, l4, tcp, hops=64):
+        return ip(self.version, self.backend, self.source, hops) / l4(self.ports(tcp)[1], self.sport)
+
+    def returned(self, l4, tcp, hops=63):
+        return ip(self.version, self.vip, self.client, hops) / l4(self.ports(tcp)[0], 40000)
+
+
+def ways(version):
+    four = version == 4
+    yield Way(version, V4 if four else V6, translated=True)
+    yield Way(version, F4 if four else F6, translated=True, local=L4 if four else L6)
+    yield Way(version, D4 if four else D6)
+
+
+def tunnels(version):
+    for number, kind in enumerate(("ipip", "gue1", "gue0", "gre")):
+        for at, outer_version in enumerate((4, 6)):
+            last = 40 + 2 * number + at
+            yield Way(version, f"192.0.2.{last}" if version == 4 else f"2001:db8:a::{last}", kind=kind, outer_version=outer_version)
+
+
+def syn(s, d):
+    return TCP(sport=s, dport=d, flags="S", seq=100, window=5000)
+
+
+def segment(data, flags="A", seq=101, ack=901):
+    return lambda s, d: TCP(sport=s, dport=d, flags=flags, seq=seq, ack=ack, window=5000) / Raw(data)
+
+
+def datagram(data, **more):
+    return lambda s, d: UDP(sport=s, dport=d, **more) / Raw(data)
+
+
+for prefix, all_ways in (("", ways), ("tunnel-", tunnels)):
+    big, hops, options, pieces, errors = [], [], [], [], []
+    for v in (4, 6):
+        for way in all_ways(v):
+            # TCP begins with a SYN, which full NAT insists on.
+            begin = way.request(syn, True)
+            for packets in (big, options, pieces, errors):
+                packets += begin
+
+            # One byte more than the way takes.
+            fits = 1500 - way.overhead()
+            for tcp in (True, False):
+                make = segment if tcp else datagram
+                long = way.said(make(b"x" * (fits + 1 - (20 if v == 4 else 40) - (20 if tcp else 8))), tcp)
+                told = ICMP(type=3, code=4, nexthopmtu=fits) if v == 4 else ICMPv6PacketTooBig(mtu=fits)
+                big += [Ether(dst=WAN, src=GATEWAY) / long, error(v, way.vip, way.client, told, long)]
+
+            # No hop left: said by the port, not by the service.
+            for tcp in (True, False):
+                last = way.said(syn if tcp else datagram(b"traceroute"), tcp, hops=1)
+                expired = ICMP(type=11, code=0) if v == 4 else ICMPv6TimeExceeded(code=0)
+                port = "10.0.0.2" if v == 4 else "2001:db8::2"
+                hops += [Ether(dst=WAN, src=GATEWAY) / last, error(v, port, way.client, expired, last)]
+
+            # IPv4 options, IPv6 extension headers.
+            for tcp in (True, False):
+                make = segment if tcp else datagram
+
+                def extended(packet):
+                    if v == 4:
+                        packet.options = [IPOption_NOP()] * 4
+                        return packet
+                    transport = packet.payload.copy()
+                    packet.remove_payload()
+                    return packet / IPv6ExtHdrDestOpt() / transport
+
+                options += [Ether(dst=WAN, src=GATEWAY) / extended(way.said(make(b"extended"), tcp)),
+                            way.to_backend(extended(way.heard(make(b"extended"), tcp)))]
+
+            # TCP in fragments; UDP is above.
+            for before, after in zip(parts(v, way.said(segment(bytes(ODD)), True), number=6), parts(v, way.heard(segment(bytes(ODD)), True), number=6)):
+                pieces += [Ether(dst=WAN, src=GATEWAY) / before, way.to_backend(after)]
+            if way.translated:
+                back = segment(bytes(ODD), ack=102, seq=901)
+                for before, after in zip(parts(v, way.replied(back, True), number=6), parts(v, way.returned(back, True), number=6)):
+                    pieces += [Ether(dst=LAN, src=BACKENDS[v]) / before, Ether(dst=GATEWAY, src=WAN) / after]
+
+            # Errors about TCP with dsr, in both directions; translated ones are above.
+            if not way.translated:
+                direct = ip(v, way.vip, way.client, 60) / segment(b"straight to the client")(80, 40000)
+                arrived = about(v, (GATEWAY, WAN), 50, (OUTSIDE[v], way.vip), "big", direct)
+                left = about(v, (GATEWAY, WAN), 49, (OUTSIDE[v], way.vip), "big", direct)
+                errors += [arrived, way.to_backend(left[Ether].payload, 0xC0)]
+                heard = way.heard(syn, True)
+                if way.kind is None:
+                    hop, hop_mac = INSIDE[v]
+                    errors += [about(v, (hop_mac, LAN), 64, (hop, way.client), "hops", heard),
+                               about(v, (WAN, GATEWAY), 63, (hop, way.client), "hops", heard)]
+                else:
+                    mtu = 1280 - way.overhead() if v == 4 else max(1280 - way.overhead(), 1280)
+                    told = ICMP(type=3, code=4, nexthopmtu=mtu) if v == 4 else ICMPv6PacketTooBig(mtu=mtu)
+                    hop, hop_mac = INSIDE[way.outer_version]
+                    source = "10.1.0.1" if way.outer_version == 4 else "2001:db8:1::1"
+                    quoted = way.to_backend(heard)[Ether].payload
+                    errors += [about(way.outer_version, (hop_mac, LAN), 64, (hop, source), "big", quoted), error(v, way.vip, way.client, told, heard)]
+
+    save(f"{prefix}too-big", big)
+    save(f"{prefix}hop-limit", hops)
+    save(f"{prefix}options", options)
+    save(f"{prefix}fragments-tcp", pieces)
+    save(f"{prefix}errors-tcp", errors)
+
+# UDP without a checksum stays without.
+save("unsummed", [frame for way in ways(4) for frame in way.request(datagram(b"no checksum", chksum=0), False)])
 
 save("arp", [Ether(dst="ff:ff:ff:ff:ff:ff", src=GATEWAY) / ARP(op=1, hwsrc=GATEWAY, psrc="10.0.0.1", pdst=V4),
              Ether(dst=GATEWAY, src=WAN) / ARP(op=2, hwsrc=WAN, psrc=V4, hwdst=GATEWAY, pdst="10.0.0.1"),
