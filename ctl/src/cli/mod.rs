@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod failure;
 mod flow;
+mod manual;
 mod neighbor;
 mod output;
 mod port;
@@ -74,6 +75,9 @@ enum Verb {
     Config(config::Arguments),
     /// Print a completion script for a shell
     Completion(completion::Arguments),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Manual(manual::Arguments),
 }
 
 /// What every verb gets.
@@ -132,6 +136,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Stats => stats::run(context),
         Verb::Config(arguments) => config::run(context, &arguments),
         Verb::Completion(arguments) => completion::run(&arguments),
+        Verb::Manual(arguments) => manual::run(&arguments),
     }
 }
 
