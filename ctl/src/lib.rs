@@ -5,6 +5,7 @@
 //! | [`config`] | the configuration file: model, parser, checks |
 //! | [`api`] | the HTTP/JSON types of the control socket, the only definition of them |
 //! | `client` | a blocking client of that API (feature `client`) |
+//! | [`doctor`] | whether a machine is prepared |
 //! | `sluiced` | the command line of the daemon (feature `arguments`) |
 //! | `cli` | the command tree of `sluicectl` (feature `cli`) |
 //!
@@ -18,5 +19,6 @@ pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod config;
+pub mod doctor;
 #[cfg(feature = "arguments")]
 pub mod sluiced;

@@ -3,6 +3,7 @@
 mod backend;
 mod completion;
 mod config;
+mod doctor;
 mod events;
 mod explain;
 mod failure;
@@ -71,6 +72,8 @@ enum Verb {
     Events(events::Arguments),
     /// All counters
     Stats,
+    /// Whether the machine is prepared: hugepages, NICs, cores, limits, files
+    Doctor(doctor::Arguments),
     /// Check, apply and export configurations
     Config(config::Arguments),
     /// Print a completion script for a shell
@@ -134,6 +137,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Explain(arguments) => explain::run(context, &arguments),
         Verb::Events(arguments) => events::run(context, &arguments),
         Verb::Stats => stats::run(context),
+        Verb::Doctor(arguments) => doctor::run(context, &arguments),
         Verb::Config(arguments) => config::run(context, &arguments),
         Verb::Completion(arguments) => completion::run(&arguments),
         Verb::Manual(arguments) => manual::run(&arguments),

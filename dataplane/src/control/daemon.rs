@@ -22,8 +22,9 @@ use crate::steering::Steering;
 use crate::steering::deal::{self, Dealt};
 use crate::wire::ethernet::Mac;
 use crate::worker::{self, Idle, Mesh, Worker};
-use ctl::api::{self, Offload, PortQueues, PortStats, PortSteering, Rss, RssKey};
+use ctl::api::{self, Level, Offload, PortQueues, PortStats, PortSteering, Rss, RssKey};
 use ctl::config::{Config, ConfigError, Machine, Poll};
+use ctl::doctor;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,6 +68,10 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<(), Refusal> {
     }
     for warning in super::build::warnings(&config) {
         tracing::warn!("{warning}");
+    }
+    let found = doctor::examine(&doctor::Host::default(), Some((&config, config_file.as_path())));
+    for finding in found.iter().filter(|finding| finding.level >= Level::Warning) {
+        tracing::warn!("{}: {finding}", finding.check);
     }
     memory::check(&config.runtime).map_err(refusal)?;
     let group = access::socket_group(&config.runtime).map_err(refusal)?;

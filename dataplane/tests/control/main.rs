@@ -32,6 +32,11 @@ fn every_path_answers_with_its_type() {
     let ports: Vec<ctl::api::Port> = serde_json::from_value(daemon.get("/v1/ports").json()).unwrap();
     assert_eq!(ports[0].mac, "02:00:00:00:00:01");
     let _: Vec<ctl::api::Neighbor> = serde_json::from_value(daemon.get("/v1/neighbors").json()).unwrap();
+    let doctor: ctl::api::Diagnosis = serde_json::from_value(daemon.get("/v1/doctor").json()).unwrap();
+    assert!(
+        doctor.daemon && doctor.findings.iter().any(|finding| finding.subject == "port lan"),
+        "{doctor:?}"
+    );
     let _: ctl::api::Flows = serde_json::from_value(daemon.get("/v1/flows").json()).unwrap();
     let export: ctl::api::ConfigExport = serde_json::from_value(daemon.get("/v1/config").json()).unwrap();
     assert_eq!(export.config.services.len(), 2);
