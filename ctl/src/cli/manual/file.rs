@@ -12,6 +12,7 @@ const MODEL: &str = include_str!("../../config/model.rs");
 const SAMPLE: &str = r#"[[port]]
 name = "wan"
 device = "0000:3b:00.0"
+addresses = ["10.0.0.2/24"]
 [[route]]
 to = "0.0.0.0/0"
 via = "10.0.0.1"
@@ -169,7 +170,8 @@ pub(super) fn page() -> Roff {
             roff.text([bold(key.name.as_str())]);
             let mut about = vec![resolve(&key.about)];
             about.extend(words(&key.kind).map(|words| format!("One of {words}.")));
-            if default_of(&required, &section.header, &key.name).is_some() {
+            // The sample has addresses for the sake of its route.
+            if key.name != "addresses" && default_of(&required, &section.header, &key.name).is_some() {
                 about.push("Required.".to_owned());
             } else if !about[0].contains("Default") {
                 let default = default_of(&exported, &section.header, &key.name);
