@@ -106,6 +106,22 @@ right_reload() {
 
 no_program() { ! ns_ip lb link show dev wan | grep xdp; }
 
+# doctor STATUS CHECK SUBJECT LEVEL: what the daemon says of the machine that it runs on, and how the command ends.
+doctor() {
+  local status=0
+  ctl -o json doctor >"$RUN_DIR/doctor.json" || status=$?
+  ctl doctor || true
+  echo "exit status $status"
+  [[ $status == "$1" ]] && python3 - "$RUN_DIR/doctor.json" "$2" "$3" "$4" <<'PY'
+import json, sys
+file, check, subject, level = sys.argv[1:]
+diagnosis = json.load(open(file))
+assert diagnosis["daemon"], "not by the daemon"
+found = [one["level"] for one in diagnosis["findings"] if (one["check"], one["subject"]) == (check, subject)]
+assert found == [level], found
+PY
+}
+
 stops_and_tells() {
   local status=0
   lb_stop || status=$?
@@ -134,6 +150,13 @@ scene 'watchdog'
 check 'it is fed' wait_until 10 fed 2
 check 'not while a worker stands still' starves_while_stopped
 check 'and again when the worker goes on' wait_until 10 fed "$(count WATCHDOG=1)"
+
+scene 'doctor'
+check 'this machine has no problem, and the interface is up' doctor 0 interface 'port wan' ok
+ns_ip lb link set wan down
+check 'an interface that is down is a problem' doctor 1 interface 'port wan' problem
+ns_ip lb link set wan up
+check 'up again, it is none' wait_until 30 doctor 0 interface 'port wan' ok
 
 scene 'privileges'
 check 'no thread has a capability left, or can gain one' threads_have 0
