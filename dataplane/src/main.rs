@@ -2,26 +2,11 @@
 
 use clap::Parser;
 use ctl::config::{Config, ConfigError};
+use ctl::sluiced::Arguments;
 use dataplane::control::{balancer, daemon};
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
-
-/// A layer-4 load balancer over DPDK. Runs in the foreground and logs to standard error.
-///
-/// SIGHUP reads the configuration file again, SIGTERM and SIGINT stop it. Exit status: 0 after SIGTERM or SIGINT, 1 when
-/// it cannot start, 2 for wrong arguments.
-#[derive(Debug, Parser)]
-#[command(name = "sluiced", version)]
-struct Arguments {
-    /// The configuration file (TOML).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Only say whether the configuration is right; touches nothing.
-    #[arg(long)]
-    check: bool,
-}
 
 fn main() -> ExitCode {
     if !cpu_fits() {

@@ -30,6 +30,8 @@ SLUICE_NET_PACKAGES=(
 SLUICE_TEST_PACKAGES=(
   'shellcheck|shellcheck'
   'prometheus|promtool'
+  'dpkg-dev|dpkg-shlibdeps'
+  'groff-base|groff'
 )
 
 # Used by the benchmarks under perf/ only.

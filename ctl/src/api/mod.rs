@@ -13,6 +13,7 @@
 //! | `GET /v1/workers` | | `[`[`Worker`]`]` |
 //! | `GET /v1/ports` | | `[`[`Port`]`]` |
 //! | `GET /v1/neighbors` | | `[`[`Neighbor`]`]` |
+//! | `GET /v1/doctor` | | [`Diagnosis`] |
 //! | `POST /v1/services/{name}/backends/{address}/enable` | | [`Backend`] |
 //! | `POST /v1/services/{name}/backends/{address}/disable` | | [`Backend`] |
 //! | `POST /v1/services/{name}/backends/{address}/drain` | [`DrainRequest`] or nothing | [`Backend`] |
@@ -41,6 +42,7 @@
 //! count from the start of the daemon. Clients must accept keys that they do not know.
 
 mod config;
+mod doctor;
 mod error;
 mod event;
 mod explain;
@@ -52,6 +54,7 @@ mod stats;
 mod steering;
 
 pub use config::{ConfigApply, ConfigCheck, ConfigConfirm, ConfigDiff, ConfigExport, ConfigText};
+pub use doctor::{Diagnosis, Finding, Level};
 pub use error::ApiError;
 pub use event::{Event, EventKind, EventQuery, Events, Severity};
 pub use explain::{

@@ -20,6 +20,7 @@ pub const EVENTS: &str = "/v1/events";
 pub const WORKERS: &str = "/v1/workers";
 pub const PORTS: &str = "/v1/ports";
 pub const NEIGHBORS: &str = "/v1/neighbors";
+pub const DOCTOR: &str = "/v1/doctor";
 pub const CONFIG: &str = "/v1/config";
 pub const CONFIG_CHECK: &str = "/v1/config/check";
 pub const CONFIG_APPLY: &str = "/v1/config/apply";

@@ -3,10 +3,12 @@
 mod backend;
 mod completion;
 mod config;
+mod doctor;
 mod events;
 mod explain;
 mod failure;
 mod flow;
+mod manual;
 mod neighbor;
 mod output;
 mod port;
@@ -73,10 +75,15 @@ enum Verb {
     Stats,
     /// What goes through it, live: services, backends, workers, drops and ports with their rates
     Top(top::Arguments),
+    /// Whether the machine is prepared: hugepages, NICs, cores, limits, files
+    Doctor(doctor::Arguments),
     /// Check, apply and export configurations
     Config(config::Arguments),
     /// Print a completion script for a shell
     Completion(completion::Arguments),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Manual(manual::Arguments),
 }
 
 /// What every verb gets.
@@ -134,8 +141,10 @@ fn run(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Events(arguments) => events::run(context, &arguments),
         Verb::Stats => stats::run(context),
         Verb::Top(arguments) => top::run(context, &arguments),
+        Verb::Doctor(arguments) => doctor::run(context, &arguments),
         Verb::Config(arguments) => config::run(context, &arguments),
         Verb::Completion(arguments) => completion::run(&arguments),
+        Verb::Manual(arguments) => manual::run(&arguments),
     }
 }
 

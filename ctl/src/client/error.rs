@@ -55,7 +55,7 @@ impl ClientError {
             Self::Permission { socket, access } => ApiError::new(
                 unreachable(socket),
                 format!("this user may not connect: {access}"),
-                "join that group, or run this as root",
+                "join that group (as root: usermod -aG GROUP USER, then log in again), or run this as root, with sudo",
             ),
             Self::Refused { socket } => ApiError::new(
                 unreachable(socket),

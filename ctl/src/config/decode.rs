@@ -10,6 +10,8 @@ const RUNTIME: &[&str] = &[
     "workers",
     "control_cpus",
     "socket",
+    "socket_group",
+    "operators",
     "hugepages",
     "memory",
     "max_connections",
@@ -108,6 +110,8 @@ fn runtime(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Runtime, Bad> {
     let workers = reader.list(table, "workers");
     let control_cpus = reader.list(table, "control_cpus");
     let socket = reader.or(table, "socket", default.socket);
+    let socket_group = reader.maybe(table, "socket_group");
+    let operators = reader.list(table, "operators");
     let hugepages = reader.or(table, "hugepages", default.hugepages);
     let memory = reader.or(table, "memory", default.memory);
     let max_connections = reader.or(table, "max_connections", default.max_connections);
@@ -124,6 +128,8 @@ fn runtime(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Runtime, Bad> {
         workers,
         control_cpus,
         socket: socket?,
+        socket_group: socket_group?,
+        operators: operators?.unwrap_or_default(),
         hugepages: hugepages?,
         memory: memory?,
         max_connections: max_connections?,

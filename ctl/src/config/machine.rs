@@ -55,7 +55,7 @@ impl Machine {
 }
 
 /// Reads the kernel's list format: `0-3,8,10-11`.
-fn cpu_list(text: &str) -> Option<Vec<u16>> {
+pub(crate) fn cpu_list(text: &str) -> Option<Vec<u16>> {
     let mut cpus = Vec::new();
     for part in text.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -26,6 +26,7 @@ mod value;
 pub use error::{ConfigError, ConfigWarning};
 pub use load::{MAX_FILE_BYTES, read_file};
 pub use machine::Machine;
+pub(crate) use machine::cpu_list;
 pub use model::{Backend, Config, Health, Port, Route, Runtime, Service, Timeouts};
 pub use origin::Origin;
 pub use supported::{Supported, unsupported};

@@ -44,6 +44,12 @@ pub struct Runtime {
     pub control_cpus: Vec<u16>,
     /// The control socket.
     pub socket: PathBuf,
+    /// The group that may connect to it, by name or number; `None`: the daemon's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket_group: Option<String>,
+    /// Who may change things besides root and the daemon's own user: users, and groups with an `@` in front.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<String>,
     /// Whether packet memory comes from hugepages. `false` is for tests and trials.
     pub hugepages: bool,
     /// Packet memory.
@@ -83,6 +89,8 @@ impl Default for Runtime {
             workers,
             control_cpus,
             socket: Self::DEFAULT_SOCKET.into(),
+            socket_group: None,
+            operators: Vec::new(),
             hugepages: true,
             memory: Size::from_mebibytes(1024),
             max_connections: Self::DEFAULT_MAX_CONNECTIONS,

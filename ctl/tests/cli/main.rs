@@ -1,5 +1,6 @@
 //! `sluicectl` as its users run it, against a daemon that answers what the test tells it to.
 
+mod doctor;
 mod drain;
 mod events;
 mod explain;

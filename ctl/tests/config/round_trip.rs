@@ -57,6 +57,12 @@ fn runtime(dice: &mut Dice) -> Runtime {
         workers: (0..=dice.below(3)).collect(),
         control_cpus: (4..=4 + dice.below(3)).collect(),
         socket: "/run/sluice/a \"b\".sock".into(),
+        socket_group: dice.maybe(|dice| dice.of(&["sluice", "4711", "net-ops"]).to_owned()),
+        operators: dice
+            .of(&[&[][..], &["alice"], &["@netops", "bob"]])
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         hugepages: dice.flip(),
         memory: Size::from_bytes((64 << 20) + u64::from(dice.below(u16::MAX))),
         max_connections: 1 + u32::from(dice.below(u16::MAX)),

@@ -109,6 +109,11 @@ fn unknown_words() {
         "\"hardware\"",
         "use \"auto\" or \"software\"",
     );
+    wrong_runtime("socket_group = \"\" #!", "runtime.socket_group", "the name is empty", "\"sluice\"");
+    wrong_runtime("socket_group = \"a:b\" #!", "runtime.socket_group", "\"a:b\" is not a name", "\"sluice\"");
+    wrong_runtime("operators = [\"@\"] #!", "runtime.operators", "the name is empty", "\"@netops\"");
+    wrong_runtime("operators = [\"a b\"] #!", "runtime.operators", "\"a b\" is not a name", "\"alice\"");
+    wrong_runtime("operators = [\"eve\", \"eve\"] #!", "runtime.operators", "\"eve\" is named twice", "once");
     wrong_runtime("poll = \"Busy\" #!", "runtime.poll", "\"Busy\"", "did you mean \"busy\"?");
     wrong_service("health.type = \"ping\" #!", "service.health.type", "\"ping\"", "\"icmp\"");
 }

@@ -73,6 +73,9 @@ pub(super) fn needs_restart(running: &Config, wanted: &Config) -> Vec<ConfigErro
     fixed("runtime.workers", a.workers == b.workers, format!("{:?}", a.workers));
     fixed("runtime.control_cpus", a.control_cpus == b.control_cpus, format!("{:?}", a.control_cpus));
     fixed("runtime.socket", a.socket == b.socket, format!("\"{}\"", a.socket.display()));
+    let group =
+        a.socket_group.as_deref().map_or_else(|| "the daemon's".to_owned(), |name| format!("\"{name}\""));
+    fixed("runtime.socket_group", a.socket_group == b.socket_group, group);
     fixed("runtime.hugepages", a.hugepages == b.hugepages, a.hugepages.to_string());
     fixed("runtime.memory", a.memory == b.memory, format!("\"{}\"", a.memory));
     fixed("runtime.max_connections", a.max_connections == b.max_connections, a.max_connections.to_string());

@@ -8,13 +8,13 @@ use super::balancer::{Attached, Balancer, Start};
 use super::device::{Device, Facts};
 use super::publish::{Link, Links};
 use super::socket::ControlSocket;
-use super::{Control, build, memory, numa, steering};
+use super::{Control, access, build, memory, numa, privileges, steering};
 use crate::affinity::Clients;
 use crate::counters::WorkerCounters;
 use crate::flow::Secret;
 use crate::io::dpdk::{
     Capabilities, Eal, EalConfig, LogLevel, Mbuf, Port, PortConfig, QueuePair, TscClock, WorkerThread,
-    dpdk_version, open_ports, sleep_precisely,
+    confine, dpdk_version, open_ports, sleep_precisely,
 };
 use crate::io::{BURST, RssState};
 use crate::pipeline::{Pipeline, Settings};
@@ -23,8 +23,9 @@ use crate::steering::deal::{self, Dealt};
 use crate::vlan::{self, Place};
 use crate::wire::ethernet::Mac;
 use crate::worker::{self, Bell, Idle, Mesh, Worker};
-use ctl::api::{self, Offload, PortQueues, PortSide, PortStats, PortSteering, Rss, RssKey};
+use ctl::api::{self, Level, Offload, PortQueues, PortSide, PortStats, PortSteering, Rss, RssKey};
 use ctl::config::{Config, ConfigError, Machine, Poll};
+use ctl::doctor;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,8 +70,13 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<(), Refusal> {
     for warning in super::build::warnings(&config) {
         tracing::warn!("{warning}");
     }
+    let found = doctor::examine(&doctor::Host::default(), Some((&config, config_file.as_path())));
+    for finding in found.iter().filter(|finding| finding.level >= Level::Warning) {
+        tracing::warn!("{}: {finding}", finding.check);
+    }
     memory::check(&config.runtime).map_err(refusal)?;
-    let socket = ControlSocket::take(&config.runtime.socket).map_err(refusal)?;
+    let group = access::socket_group(&config.runtime).map_err(refusal)?;
+    let socket = ControlSocket::take(&config.runtime.socket, group).map_err(refusal)?;
     let eal = start_dpdk(&config)?;
     let mut notices = Vec::new();
     let opened = open(&eal, &config, &mut notices)?;
@@ -79,11 +85,13 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<(), Refusal> {
     }
     let stop = Arc::new(AtomicBool::new(false));
     let (links, threads, devices) = start_workers(&eal, &config, opened, &stop)?;
+    let drivers: Vec<String> = devices.iter().map(|attached| attached.device.facts().driver).collect();
+    let kept = privileges::kept(&config, drivers.iter().map(String::as_str));
     let metrics = config.runtime.metrics;
     let engine = dpdk_version().trim_start_matches("DPDK ").to_owned();
     let served = Balancer::start(Start { config, config_file, devices, links, notices, engine })
         .map_err(Refusal::from)
-        .and_then(|balancer| serve(Control::new(balancer), &socket, metrics));
+        .and_then(|balancer| serve(Control::new(balancer), &socket, metrics, kept));
     end(threads, &stop);
     if served.is_ok() {
         tracing::info!("stopped");
@@ -351,17 +359,38 @@ fn end(threads: Threads, stop: &AtomicBool) {
 }
 
 /// The control plane, on this thread, until it is told to stop.
-fn serve(control: Arc<Control>, socket: &ControlSocket, metrics: Option<SocketAddr>) -> Result<(), Refusal> {
+fn serve(
+    control: Arc<Control>,
+    socket: &ControlSocket,
+    metrics: Option<SocketAddr>,
+    kept: u64,
+) -> Result<(), Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| refusal(format!("the control thread cannot start: {error}")))?;
     let listener = socket.listener().map_err(refusal)?;
     let ready = {
         let control = Arc::clone(&control);
         move || {
+            give_up_privileges(&control, kept);
             tracing::info!("ready: generation {} is in use", control.balancer().generation());
         }
     };
     runtime.block_on(super::run(control, listener, metrics, ready, std::future::pending())).map_err(refusal)
+}
+
+/// From here on nothing is opened that needs privileges, but for what `kept` is for.
+fn give_up_privileges(control: &Control, kept: u64) {
+    match confine(kept) {
+        Ok(left) => tracing::info!("every thread keeps {}", privileges::words(left)),
+        Err(error) => tracing::warn!("privileges are not given up: {error}"),
+    }
+    let file = control.balancer().config_file.clone();
+    if let Err(error) = std::fs::File::open(&file) {
+        tracing::warn!(
+            "{} cannot be read again: {error}; make it readable for the user that sluiced runs as, or SIGHUP will fail",
+            file.display()
+        );
+    }
 }
 
 #[derive(Debug)]

@@ -22,8 +22,12 @@
 //! | [`status_page`] | the same for people with a browser |
 //! | [`steering`], [`numa`] | which worker owns what, chosen at start |
 //! | [`api`], [`server`], [`socket`] | HTTP |
+//! | [`access`] | who may connect, and who may change things |
+//! | [`privileges`] | what the process keeps of its own |
+//! | [`manager`] | what systemd is told |
 //! | [`daemon`] | start and stop, on DPDK ports |
 
+pub mod access;
 mod api;
 pub mod balancer;
 mod build;
@@ -40,6 +44,7 @@ pub mod health;
 pub mod history;
 mod host;
 mod locals;
+mod manager;
 pub mod memory;
 mod metrics;
 pub mod model;
@@ -48,6 +53,7 @@ pub mod neighbors;
 mod numa;
 mod objects;
 pub mod overrides;
+pub mod privileges;
 pub mod publish;
 mod server;
 pub mod slots;
@@ -56,6 +62,8 @@ mod stats;
 mod status_page;
 pub mod steering;
 
+use crate::counters::Counter;
+use access::Access;
 use api::{Refusal, refuse};
 use axum::http::StatusCode;
 use balancer::{Applied, Balancer};
@@ -84,6 +92,10 @@ pub struct Control {
     changing: tokio::sync::Mutex<()>,
     /// One listing at a time.
     listing: tokio::sync::Mutex<()>,
+    /// Who may change things, as looked up last.
+    access: Mutex<Arc<Access>>,
+    /// How often the workers were heard. Written by [`poll`] alone.
+    turns: Counter,
 }
 
 impl Control {
@@ -92,7 +104,29 @@ impl Control {
             balancer: Mutex::new(balancer),
             changing: tokio::sync::Mutex::default(),
             listing: tokio::sync::Mutex::default(),
+            access: Mutex::default(),
+            turns: Counter::default(),
         })
+    }
+
+    fn turns(&self) -> u64 {
+        self.turns.get()
+    }
+
+    fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks up who may change things; on another thread, for a directory service may be asked.
+    async fn look_up_operators(&self) {
+        let operators = self.balancer().config.runtime.operators.clone();
+        let found = tokio::task::spawn_blocking(move || Access::of(&operators)).await;
+        // Nobody but root and the daemon's user, if that failed.
+        let (access, unknown) = found.unwrap_or_default();
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+        for warning in unknown {
+            tracing::warn!("{warning}");
+        }
     }
 
     /// The balancer, for as long as nothing is waited for.
@@ -115,6 +149,7 @@ impl Control {
         let ahead = self.ahead(&config).await.inspect_err(|errors| self.refused(&file, errors))?;
         let applied = self.balancer().apply_prepared(config, ahead);
         let applied = applied.inspect_err(|errors| self.refused(&file, errors))?;
+        self.look_up_operators().await;
         self.say_applied(&file, &applied);
         Ok(applied)
     }
@@ -138,6 +173,7 @@ impl Control {
         let ahead = self.ahead(&config).await.unwrap_or_default();
         let rolled = self.balancer().roll_back(ahead)?;
         if let Ok(applied) = &rolled {
+            self.look_up_operators().await;
             self.say_applied(config.origin.file(), applied);
         }
         Some(rolled)
@@ -210,12 +246,20 @@ impl Control {
 
     /// SIGHUP: reads the file again; what is wrong with it is logged and changes nothing.
     async fn reload(&self) {
+        manager::reloading();
+        match self.read_again().await {
+            Ok(()) => manager::ready(self),
+            Err(why) => manager::refused(&why),
+        }
+    }
+
+    /// The first thing that is wrong, if anything is.
+    async fn read_again(&self) -> Result<(), String> {
         let path = self.balancer().config_file.clone();
         if self.balancer().history.trial_remaining().is_some() {
-            tracing::error!(
-                "SIGHUP: nothing was read, since the configuration in force waits to be confirmed"
-            );
-            return;
+            let why = "nothing was read, since the configuration in force waits to be confirmed";
+            tracing::error!("SIGHUP: {why}");
+            return Err(why.to_owned());
         }
         let result = match Config::load(&path) {
             Ok(config) => self.apply(config).await.map(drop),
@@ -224,11 +268,12 @@ impl Control {
                 Err(errors)
             }
         };
-        if let Err(errors) = result {
-            for error in errors {
+        result.map_err(|errors| {
+            for error in &errors {
                 tracing::error!("{error}");
             }
-        }
+            errors.first().map(ToString::to_string).unwrap_or_default()
+        })
     }
 }
 
@@ -252,6 +297,7 @@ pub async fn run(
         Some(address) => Some(server::bind_metrics(address).await?),
         None => None,
     };
+    control.look_up_operators().await;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(poll(Arc::clone(&control)));
     tasks.spawn(health::run::run(Arc::clone(&control)));
@@ -270,12 +316,15 @@ pub async fn run(
             reloads.reload().await;
         }
     });
+    tasks.spawn(manager::watch(Arc::clone(&control)));
     ready();
+    manager::ready(&control);
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         () = stop => {}
     }
+    manager::stopping();
     tasks.abort_all();
     Ok(())
 }
@@ -291,6 +340,7 @@ async fn poll(control: Arc<Control>) {
     let mut pause = LIVELY;
     loop {
         let lively = control.balancer().poll();
+        control.turns.add(1);
         let leisure = control.balancer().leisure();
         pause = if lively { LIVELY } else { (pause * 2).min(leisure) };
         // While something goes on they are looked at anyway, and need not ring.

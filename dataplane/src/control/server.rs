@@ -13,7 +13,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,10 +38,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers on the control socket, for ever.
 pub(super) async fn serve_socket(control: Arc<Control>, listener: UnixListener) {
-    let router = api::router(control);
+    let router = api::router(Arc::clone(&control));
     let [owners, others] = [(); 2].map(|()| Arc::new(Semaphore::new(CONNECTIONS)));
-    // The daemon's own user, as the owner of its process.
-    let own = std::fs::metadata("/proc/self").map_or(0, |process| process.uid());
     loop {
         match listener.accept().await {
             Err(error) => {
@@ -50,12 +47,12 @@ pub(super) async fn serve_socket(control: Arc<Control>, listener: UnixListener) 
                 tokio::time::sleep(PAUSE).await;
             }
             Ok((stream, _)) => {
-                let peer = Peer { may_change: may_change(&stream, own) };
+                let who = Who::of(&stream, &control);
                 // Others cannot keep those out who may change things.
-                let permits = if peer.may_change { &owners } else { &others };
+                let permits = if who.peer().may_change { &owners } else { &others };
                 match Arc::clone(permits).try_acquire_owned() {
                     Ok(permit) => {
-                        tokio::spawn(connection(stream, router.clone(), peer, permit));
+                        tokio::spawn(connection(stream, router.clone(), who, permit));
                     }
                     Err(_) => turn_away(stream).await,
                 }
@@ -73,8 +70,7 @@ pub(super) async fn serve_metrics(control: Arc<Control>, listener: TcpListener) 
             Err(_) => tokio::time::sleep(PAUSE).await,
             Ok((stream, _)) => match Arc::clone(&permits).try_acquire_owned() {
                 Ok(permit) => {
-                    let peer = Peer { may_change: false };
-                    tokio::spawn(connection(stream, router.clone(), peer, permit));
+                    tokio::spawn(connection(stream, router.clone(), Who::Anybody, permit));
                 }
                 Err(_) => turn_away(stream).await,
             },
@@ -89,18 +85,43 @@ pub(super) async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Str
     })
 }
 
-/// Root and the daemon's own user may change things.
-fn may_change(stream: &UnixStream, own: u32) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
+/// Who is at the other end, as the kernel has it from the moment of connecting.
+enum Who {
+    /// On the metrics listener.
+    Anybody,
+    Local {
+        user: u32,
+        group: u32,
+        control: Arc<Control>,
+    },
 }
 
-async fn connection<S>(stream: S, router: Router, peer: Peer, permit: OwnedSemaphorePermit)
+impl Who {
+    fn of(stream: &UnixStream, control: &Arc<Control>) -> Self {
+        match stream.peer_cred() {
+            Ok(peer) => Self::Local { user: peer.uid(), group: peer.gid(), control: Arc::clone(control) },
+            Err(_) => Self::Anybody,
+        }
+    }
+
+    /// What it may do now: operators come and go while connections last.
+    fn peer(&self) -> Peer {
+        Peer {
+            may_change: match self {
+                Self::Anybody => false,
+                Self::Local { user, group, control } => control.access().may_change(*user, *group),
+            },
+        }
+    }
+}
+
+async fn connection<S>(stream: S, router: Router, who: Who, permit: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(who.peer());
         let answer = router.call(request);
         async move {
             Ok::<_, Infallible>(match timeout(REQUEST, answer).await {

@@ -6,8 +6,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// Others may read; who may change things is decided by their credentials.
-const MODE: u32 = 0o666;
+/// The daemon's user and the socket's group may connect; who may change things is decided by their credentials.
+const MODE: u32 = 0o660;
 
 /// Why the socket cannot be had. The message is one for operators.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,11 @@ pub enum Error {
     InUse { path: PathBuf },
     #[error("{path} is there and is not a socket; remove it, or set another runtime.socket")]
     NotASocket { path: PathBuf },
+    #[error(
+        "the control socket {path} cannot be given to group {group}: {source}; run as root or as a member of that group, or \
+         set another runtime.socket_group"
+    )]
+    Group { path: PathBuf, group: u32, source: io::Error },
     #[error(
         "the control socket {path} cannot be made: {source}; run as root, or set a runtime.socket in a folder that you may write to"
     )]
@@ -35,8 +40,9 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Takes the socket at `path`: refuses if a daemon listens there, replaces what one has left behind.
-    pub fn take(path: &Path) -> Result<Self, Error> {
+    /// Takes the socket at `path`: refuses if a daemon listens there, replaces what one has left behind. Members of `group`
+    /// may connect; `None`: of the daemon's.
+    pub fn take(path: &Path, group: Option<u32>) -> Result<Self, Error> {
         let failed = |source| Error::Failed { path: path.to_owned(), source };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(failed)?;
@@ -57,6 +63,12 @@ impl ControlSocket {
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         let socket = Self { path: path.to_owned(), lock_path, listener, _lock: lock };
+        // Until the mode is set, nobody else may connect.
+        if group.is_some() {
+            let refused =
+                |source| Error::Group { path: path.to_owned(), group: group.unwrap_or_default(), source };
+            std::os::unix::fs::chown(path, None, group).map_err(refused)?;
+        }
         fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(failed)?;
         socket.listener.set_nonblocking(true).map_err(failed)?;
         Ok(socket)

@@ -129,7 +129,7 @@ impl Daemon {
             workers.push(Worker::new(vec![queue], pipeline, meshes.pop().unwrap(), worker_end));
             wires.insert(0, wire);
         }
-        let socket = ControlSocket::take(&folder.path().join("control.sock")).unwrap();
+        let socket = ControlSocket::take(&folder.path().join("control.sock"), None).unwrap();
         let mut threads = Vec::new();
         let stopping = Arc::clone(&stop);
         threads.push(std::thread::spawn(move || {

@@ -33,6 +33,11 @@ fn every_path_answers_with_its_type() {
     let ports: Vec<ctl::api::Port> = serde_json::from_value(daemon.get("/v1/ports").json()).unwrap();
     assert_eq!(ports[0].mac, "02:00:00:00:00:01");
     let _: Vec<ctl::api::Neighbor> = serde_json::from_value(daemon.get("/v1/neighbors").json()).unwrap();
+    let doctor: ctl::api::Diagnosis = serde_json::from_value(daemon.get("/v1/doctor").json()).unwrap();
+    assert!(
+        doctor.daemon && doctor.findings.iter().any(|finding| finding.subject == "port lan"),
+        "{doctor:?}"
+    );
     let _: ctl::api::Flows = serde_json::from_value(daemon.get("/v1/flows").json()).unwrap();
     let export: ctl::api::ConfigExport = serde_json::from_value(daemon.get("/v1/config").json()).unwrap();
     assert_eq!(export.config.services.len(), 2);
@@ -133,16 +138,17 @@ fn too_many_connections_are_turned_away() {
 fn the_socket_is_one_daemons() {
     let daemon = Daemon::start(&config(""));
     let mode = std::fs::metadata(daemon.socket()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o666);
-    let error = dataplane::control::socket::ControlSocket::take(&daemon.socket()).unwrap_err().to_string();
+    assert_eq!(mode & 0o777, 0o660);
+    let error =
+        dataplane::control::socket::ControlSocket::take(&daemon.socket(), None).unwrap_err().to_string();
     assert!(error.contains("control.sock") && error.contains("another sluiced is running"), "{error}");
     let path = daemon.socket();
     let stale = daemon.folder.path().join("stale.sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-    dataplane::control::socket::ControlSocket::take(&stale).unwrap();
+    dataplane::control::socket::ControlSocket::take(&stale, None).unwrap();
     assert!(!stale.exists());
     std::fs::write(&stale, "mine").unwrap();
-    assert!(dataplane::control::socket::ControlSocket::take(&stale).is_err());
+    assert!(dataplane::control::socket::ControlSocket::take(&stale, None).is_err());
     assert!(stale.exists());
     drop(daemon);
     assert!(!path.exists());

@@ -2,6 +2,7 @@
 
 use super::duplicates;
 use crate::config::read::Reader;
+use crate::config::types::quote;
 use crate::config::{Config, Runtime, Size};
 
 /// Packet buffers of one port and the EAL itself do not fit in less.
@@ -36,6 +37,7 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
         let problem = format!("the path has {} bytes, more than a Unix socket may have", socket.len());
         reader.error("runtime.socket", problem, format!("use at most {MAX_SOCKET_BYTES}"));
     }
+    check_accounts(reader, runtime);
     if runtime.memory < MIN_MEMORY {
         let problem = format!("{} is too little for packet buffers", runtime.memory);
         reader.error("runtime.memory", problem, format!("use at least {MIN_MEMORY}"));
@@ -56,6 +58,35 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
             reader.error(&path, "the argument is empty or has a zero byte", "remove it");
         }
     }
+}
+
+/// Whether such a user or group exists is for the machine to say; here, whether there could be one.
+fn check_accounts(reader: &mut Reader, runtime: &Runtime) {
+    if let Some(group) = &runtime.socket_group
+        && let Some(problem) = bad_account(group)
+    {
+        reader.error("runtime.socket_group", problem, "write the name of a group, such as \"sluice\"");
+    }
+    for (index, operator) in runtime.operators.iter().enumerate() {
+        if let Some(problem) = bad_account(operator.strip_prefix('@').unwrap_or(operator)) {
+            let remedy = "write the name of a user, or of a group with an @ in front: \"alice\", \"@netops\"";
+            reader.error(&format!("runtime.operators[{index}]"), problem, remedy);
+        }
+    }
+    duplicates(&runtime.operators, |_, index| {
+        let problem = format!("{} is named twice", quote(&runtime.operators[index]));
+        reader.error(&format!("runtime.operators[{index}]"), problem, "name each user and group once");
+    });
+}
+
+/// What keeps text from being the name of a user or a group, if anything: passwd(5) separates by colons.
+fn bad_account(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("the name is empty".to_owned());
+    }
+    let strange =
+        |character: char| character.is_whitespace() || character.is_control() || ":,/@".contains(character);
+    name.contains(strange).then(|| format!("{} is not a name of a user or group", quote(name)))
 }
 
 fn check_local_ports(reader: &mut Reader, runtime: &Runtime) {

@@ -57,8 +57,8 @@ pub(super) fn may_change(peer: Peer) -> Result<(), Refusal> {
     Err(refuse(
         StatusCode::FORBIDDEN,
         "nothing was changed",
-        "only root and the user that sluiced runs as may change things",
-        "run the command as one of them, for example with sudo",
+        "only root, the user that sluiced runs as, and those in runtime.operators may change things",
+        "run the command as one of them, for example with sudo, or have this user added to runtime.operators",
     ))
 }
 

@@ -44,6 +44,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route(paths::WORKERS, get(objects::workers))
         .route(paths::PORTS, get(objects::ports))
         .route(paths::NEIGHBORS, get(objects::neighbors))
+        .route(paths::DOCTOR, get(objects::doctor))
         .route(paths::EVENTS, get(events::events))
         .route(paths::EXPLAIN, get(explain::explain))
         .route(paths::FLOWS, get(flows::flows))

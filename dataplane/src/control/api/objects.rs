@@ -1,15 +1,16 @@
 //! What there is: status, statistics, services, backends, workers, ports, neighbours.
 
-use super::answer::{Answer, Refusal, no_service};
+use super::answer::{Answer, Refusal, no_service, refuse};
 use crate::control::stats::Reader;
 use crate::control::{Control, exposition, metrics, objects, stats};
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use ctl::api::{Backend, Neighbor, Port, Service, Stats, Status, Worker};
+use ctl::api::{Backend, Diagnosis, Neighbor, Port, Service, Stats, Status, Worker};
+use ctl::doctor::{Host, examine, examine_ports};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -72,6 +73,28 @@ pub(super) async fn ports(State(control): Shared) -> Json<Vec<Port>> {
 
 pub(super) async fn neighbors(State(control): Shared) -> Json<Vec<Neighbor>> {
     Json(objects::neighbors(&control.balancer()))
+}
+
+/// The files that it reads are the machine's, so another thread does.
+pub(super) async fn doctor(State(control): Shared) -> Answer<Diagnosis> {
+    let (config, file, ports) = {
+        let balancer = control.balancer();
+        (balancer.config.clone(), balancer.config_file.clone(), objects::ports(&balancer))
+    };
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut findings = examine(&Host::default(), Some((&config, file.as_path())));
+        findings.extend(examine_ports(&ports, &config));
+        Diagnosis::new(true, findings)
+    });
+    looked.await.map(Json).map_err(|_| {
+        let remedy = "report this: a check has a bug";
+        refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the machine was not looked at",
+            "a check did not end well",
+            remedy,
+        )
+    })
 }
 
 pub(super) async fn metrics(

@@ -11,6 +11,7 @@
 mod capability;
 mod clock;
 mod configure;
+mod confine;
 mod descriptor;
 mod device;
 mod eal;
@@ -25,6 +26,7 @@ mod thread;
 pub use capability::{Capabilities, Link};
 pub use clock::{TscClock, sleep_precisely};
 pub use configure::PortConfig;
+pub use confine::confine;
 pub use device::Device;
 pub use eal::{Eal, EalConfig, dpdk_version};
 pub use error::Error;
