@@ -104,6 +104,9 @@ pub fn requote_transport<K: Rewrite>(header: &mut [u8], from: &K, to: &K) {
     }
 }
 
+/// Where the transport header is behind an IPv4 header without options.
+const PLAIN: usize = L3 + ipv4::LEN;
+
 impl Rewrite for V4Key {
     type Peer = V6Key;
     const BOTH_FAMILIES: bool = false;
@@ -146,7 +149,6 @@ impl Rewrite for V4Key {
         header.update(field_mut(ip, ipv4::at::CHECKSUM));
         ip[ipv4::at::SOURCE..].copy_from_slice(&to.address_bytes());
         // Usually without options: then the place is a constant.
-        const PLAIN: usize = L3 + ipv4::LEN;
         if l4 == PLAIN {
             transport(frame, PLAIN, to.port_bytes(), protocol, transport_delta);
         } else {

@@ -143,7 +143,7 @@ mod tests {
         let plain = frame(&[0x0800]);
         assert_eq!(sort(&[0x0800]), (Ok(0), plain.clone()));
         assert_eq!(sort(&[0x8100, 0xe000, 0x0800]), (Ok(0), plain.clone()));
-        assert_eq!(sort(&[0x8100, 0xa000 | 100, 0x0800]), (Ok(1), plain.clone()));
+        assert_eq!(sort(&[0x8100, 0xa064, 0x0800]), (Ok(1), plain.clone()));
         assert_eq!(sort(&[0x8100, 200, 0x0800]), (Ok(3), plain));
         for (kinds, reason) in [
             (&[0x8100, 300, 0x0800][..], DropReason::VlanUnknown),
@@ -166,7 +166,7 @@ mod tests {
             assert_eq!(packet.data(), frame(kinds));
             port
         };
-        assert_eq!(sort(0xa000 | 100, &[0x0800]), Ok(1));
+        assert_eq!(sort(0xa064, &[0x0800]), Ok(1));
         assert_eq!(sort(0xa000, &[0x0800]), Ok(0));
         assert_eq!(sort(300, &[0x0800]), Err(DropReason::VlanUnknown));
         assert_eq!(sort(100, &[0x8100, 100, 0x0800]), Err(DropReason::VlanNested));

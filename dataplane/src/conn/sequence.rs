@@ -45,7 +45,7 @@ impl<K: FlowKey> Entry<K> {
         let Some(&number) = frame.get(at..at + 4).and_then(|bytes| bytes.first_chunk()) else { return };
         let number = u32::from_be_bytes(number);
         let near = is_near(number.wrapping_sub(self.expected));
-        let counts = (direction == Direction::Reply) | (self.one_way & near);
+        let counts = direction == Direction::Reply || (self.one_way && near);
         self.expected = if counts { number } else { self.expected };
     }
 }

@@ -375,5 +375,5 @@ async fn rung(rings: Option<&pipe::Receiver>) {
             _ => return,
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -128,7 +128,7 @@ impl Links {
 
     /// What workers wake the control thread with.
     pub fn bell(&self) -> Bell {
-        self.0.first().map(|link| link.control.bell().clone()).unwrap_or_default()
+        self.0.first().map(|link| link.control.control_bell().clone()).unwrap_or_default()
     }
 
     /// Whether some worker has said something that was not heard yet.

@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(seen(&[0x0800]), Ok(Tag::None));
         assert_eq!(seen(&[0x8100, 100, 0x0800]), Ok(Tag::Vlan(100)));
         // Priority and drop eligibility are no part of the identifier.
-        assert_eq!(seen(&[0x8100, 0xf000 | 4094, 0x86dd]), Ok(Tag::Vlan(4094)));
+        assert_eq!(seen(&[0x8100, 0xfffe, 0x86dd]), Ok(Tag::Vlan(4094)));
         assert_eq!(seen(&[0x8100, 0xe000, 0x0806]), Ok(Tag::Priority));
         assert_eq!(seen(&[0x8100, 100, 0x8100, 200, 0x0800]), Ok(Tag::Nested));
         assert_eq!(seen(&[0x8100, 0, 0x88a8, 200, 0x0800]), Ok(Tag::Nested));

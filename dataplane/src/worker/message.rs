@@ -66,7 +66,7 @@ pub struct ControlEnd {
     answers: rtrb::Consumer<Probe>,
     host: KernelEnd,
     bell: Bell,
-    own: Bell,
+    control: Bell,
 }
 
 impl ControlEnd {
@@ -123,8 +123,8 @@ impl ControlEnd {
     }
 
     /// What the worker wakes the control thread with.
-    pub fn bell(&self) -> &Bell {
-        &self.own
+    pub fn control_bell(&self) -> &Bell {
+        &self.control
     }
 }
 
@@ -165,7 +165,7 @@ pub fn channel_to(control: &Bell) -> (ControlEnd, WorkerEnd) {
             answers: answers_out,
             host: kernel_end,
             bell: bell.clone(),
-            own: control.clone(),
+            control: control.clone(),
         },
         WorkerEnd {
             commands: commands_out,

@@ -78,7 +78,6 @@ fn check_sub_interface(
             };
             reader.error(&key, format!("there is no port {parent:?}"), remedy);
         }
-        None => {}
         Some(found) if found.name == port.name => {
             reader.error(&key, "a port cannot be its own parent", "name the port with the device");
         }
@@ -92,6 +91,6 @@ fn check_sub_interface(
             let remedy = format!("use at most {}, or raise that of port {parent:?}", found.mtu);
             reader.error(&format!("{path}.mtu"), problem, remedy);
         }
-        Some(_) => {}
+        Some(_) | None => {}
     }
 }
