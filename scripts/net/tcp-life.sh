@@ -5,7 +5,7 @@ set -euo pipefail
 # shellcheck source=scripts/net/harness.sh
 source "$(dirname "${BASH_SOURCE[0]}")/harness.sh"
 
-SPORT=41000 HALF_PORT=9000 LINES_SENT=30
+HALF_PORT=9000 LINES_SENT=30
 life() { in_ns "$1" timeout 120 python3 "$NET_DIR/tcp_life.py" "${@:2}"; }
 
 # conf_life POLICY: as usual, services with half-closed connections, and what becomes of unknown ones in nat.
@@ -35,14 +35,15 @@ flow_is() {
 }
 becomes() { wait_until 20 flow_is "$1" "$2" || { flow_is "$1" "$2"; return 1; }; }
 
-# forged VIP CLIENT: during a download of some seconds somebody forges segments of the client.
+# forged VIP CLIENT PORT: during a download of some seconds somebody forges segments of the client from that port. Each download
+# has its own: the one before may still be in TIME-WAIT.
 forged() {
-  local vip=$1 client=$2 end pid status=0
-  end=$([[ $client == *:* ]] && echo "[$client]:$SPORT" || echo "$client:$SPORT")
-  in_ns client curl -sS --fail --max-time 120 --limit-rate 4M --local-port "$SPORT" "$(url "$vip")files/blob" >"$RUN_DIR/got" &
+  local vip=$1 client=$2 port=$3 end pid status=0
+  end=$([[ $client == *:* ]] && echo "[$client]:$port" || echo "$client:$port")
+  in_ns client curl -sS --fail --max-time 120 --limit-rate 4M --local-port "$port" "$(url "$vip")files/blob" >"$RUN_DIR/got" &
   pid=$!
   becomes "$end" established || return
-  life client forge wan0 "$(mac_of lb wan)" "$client" "$SPORT" "$vip" 80 400 || return
+  life client forge wan0 "$(mac_of lb wan)" "$client" "$port" "$vip" 80 400 || return
   # Were one of them lucky, the next segments would have made up for it.
   becomes "$end" established || return
   wait "$pid" || status=$?
@@ -83,10 +84,10 @@ done
 conf_life '' >"$LB_CONFIG"
 lb_start "$LB_CONFIG"
 scene 'an outsider forges resets, FINs and SYNs'
-check 'nat, IPv4: a download goes on and its connection stays' forged "$NAT_VIP4" "$NAT_CLIENT4"
-check 'nat, IPv6: a download goes on and its connection stays' forged "$NAT_VIP6" "$NAT_CLIENT6"
-check 'dsr, IPv4: a download goes on and its connection stays' forged "$DSR_VIP4" "$DSR_CLIENT4"
-check 'dsr, IPv6: a download goes on and its connection stays' forged "$DSR_VIP6" "$DSR_CLIENT6"
+check 'nat, IPv4: a download goes on and its connection stays' forged "$NAT_VIP4" "$NAT_CLIENT4" 41000
+check 'nat, IPv6: a download goes on and its connection stays' forged "$NAT_VIP6" "$NAT_CLIENT6" 41001
+check 'dsr, IPv4: a download goes on and its connection stays' forged "$DSR_VIP4" "$DSR_CLIENT4" 41002
+check 'dsr, IPv6: a download goes on and its connection stays' forged "$DSR_VIP6" "$DSR_CLIENT6" 41003
 check 'they are counted' endings_are_counted
 scene 'half-closed connections'
 for vip in "$NAT_VIP4" "$NAT_VIP6" "$DSR_VIP4" "$DSR_VIP6"; do

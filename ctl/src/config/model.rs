@@ -136,7 +136,7 @@ pub struct Port {
     /// The kernel's interface that stands for this port: what is for the host itself goes there. `None`: nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_interface: Option<String>,
-    /// With `host_interface`: packets a second that the kernel gets; `None`: [`Port::DEFAULT_HOST_RATE`].
+    /// With `host_interface`: packets a second that the kernel gets; `None`: 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_rate: Option<u32>,
 }

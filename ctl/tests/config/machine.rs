@@ -64,15 +64,15 @@ fn what_a_build_cannot_do_is_refused_in_words() {
     assert_eq!(unsupported(&config, &Supported::ALL), []);
     let errors = list(&unsupported(&config, &few));
     for line in [
-        "test.toml:10: runtime.metrics: a metrics listener is not available in this build; remove it; \"/metrics\" is on the control socket",
-        "test.toml:38: service.vip: vip = \"192.0.2.0/24\", a prefix, is not available in this build; use one address",
-        "test.toml:39: service.ports: ports = \"*\", a range, is not available in this build; use one port",
-        "test.toml:42: service.scheduler: scheduler = \"least-connections\" is not available in this build; use maglev or round-robin",
-        "test.toml:43: service.affinity: affinity = \"source-ip\" is not available in this build; use none",
-        "test.toml:49: service.backend.tier: tier = 1 is not available in this build; use 0, or remove it",
-        "test.toml:56: service.mode: mode = \"full-nat\" is not available in this build; use nat or dsr",
-        "test.toml:72: service.tunnel: tunnel = \"gue\" is not available in this build; use none",
-        "test.toml:73: service.health: health checking is not available in this build; remove [service.health]; its backends then count as up",
+        "test.toml:12: runtime.metrics: a metrics listener is not available in this build; remove it; \"/metrics\" is on the control socket",
+        "test.toml:42: service.vip: vip = \"192.0.2.0/24\", a prefix, is not available in this build; use one address",
+        "test.toml:43: service.ports: ports = \"*\", a range, is not available in this build; use one port",
+        "test.toml:46: service.scheduler: scheduler = \"least-connections\" is not available in this build; use maglev or round-robin",
+        "test.toml:47: service.affinity: affinity = \"source-ip\" is not available in this build; use none",
+        "test.toml:53: service.backend.tier: tier = 1 is not available in this build; use 0, or remove it",
+        "test.toml:60: service.mode: mode = \"full-nat\" is not available in this build; use nat or dsr",
+        "test.toml:76: service.tunnel: tunnel = \"gue\" is not available in this build; use none",
+        "test.toml:77: service.health: health checking is not available in this build; remove [service.health]; its backends then count as up",
     ] {
         assert!(errors.contains(line), "{errors}\nlacks {line}");
     }
