@@ -349,7 +349,8 @@ fn clients_hear_of_readdressed_packets_as_they_sent_them() {
     for workers in 1..4u8 {
         for (v6, is_tcp) in [(0, false), (0, true), (1, false), (1, true)] {
             let mut bed = bed(workers, 0);
-            let (_, arrived, left) = request(&mut bed, L3DSR[v6], 4000 + u16::from(workers), is_tcp, b"payload");
+            let (_, arrived, left) =
+                request(&mut bed, L3DSR[v6], 4000 + u16::from(workers), is_tcp, b"payload");
             let (client, vip): (IpAddr, IpAddr) = (CLIENT[v6].parse().unwrap(), L3DSR[v6].parse().unwrap());
             let mut expected = forwarded(&arrived);
             let class = left[14..16].to_vec();

@@ -83,11 +83,13 @@ fn connections_follow_a_change_of_tunnel() {
 #[test]
 fn l3dsr_readdresses_every_packet_of_a_connection() {
     let kind = (Tunnel::L3dsr, true);
-    for (vip, client, backend) in
-        [("192.0.2.10", CLIENT, "10.1.0.11"), ("2001:db8:a::10", "[2001:db8:ffff::7]:40000", "2001:db8:1::11")]
-    {
+    for (vip, client, backend) in [
+        ("192.0.2.10", CLIENT, "10.1.0.11"),
+        ("2001:db8:a::10", "[2001:db8:ffff::7]:40000", "2001:db8:1::11"),
+    ] {
         for workers in 1..4 {
-            let services = [Protocol::Tcp, Protocol::Udp].map(|one| tunnelled(vip, one, kind, &[], &[backend]));
+            let services =
+                [Protocol::Tcp, Protocol::Udp].map(|one| tunnelled(vip, one, kind, &[], &[backend]));
             let mut bed = Bed::new(workers, 1000, two_arm(&services));
             bed.know_all();
             let to = std::net::SocketAddr::new(vip.parse().unwrap(), 80).to_string();

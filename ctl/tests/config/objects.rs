@@ -482,8 +482,14 @@ fn a_dscp_stands_for_one_vip() {
     }
     let subnet = service("192.0.2.64/28", 80, 5, "10.0.0.11").replace(" #!", "");
     let subnet = subnet.replace("/28\"", "/28\" #!");
-    wrong_end(&subnet, "service.vip", "a DSCP names one address, and 192.0.2.64/28 is 16", "a single address");
-    let other = service("192.0.2.50", 80, 5, "2001:db8::11").replace(" #!", "").replace("::11\"", "::11\" #!");
+    wrong_end(
+        &subnet,
+        "service.vip",
+        "a DSCP names one address, and 192.0.2.64/28 is 16",
+        "a single address",
+    );
+    let other =
+        service("192.0.2.50", 80, 5, "2001:db8::11").replace(" #!", "").replace("::11\"", "::11\" #!");
     wrong_end(&other, "service.backend.address", "different families", "dsr keeps");
 }
 

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::packet::VecPacket;
+use crate::wire::checksum::Sum;
+use crate::wire::{tcp, udp};
 use etherparse::{
     IpFragOffset, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice, SlicedPacket, TransportSlice,
     UdpHeader,

@@ -62,7 +62,11 @@ impl Quote {
             ip.protocol(),
             ip.header_len(),
         )
-        .map(|quote| Self { total_len: ip.total_len(), traffic_class: bytes[ipv4::at::TOS], ..quote })
+        .map(|quote| Self {
+            total_len: ip.total_len(),
+            traffic_class: bytes[ipv4::at::TOS],
+            ..quote
+        })
     }
 
     fn v6(bytes: &[u8]) -> Result<Self, Unusable> {
@@ -76,7 +80,11 @@ impl Quote {
             return Err(Unusable::Fragment);
         }
         Self::with_payload(bytes, (ip.source().into(), ip.destination().into()), upper.protocol, upper.offset)
-            .map(|quote| Self { total_len: ip.total_len(), traffic_class: (be16(bytes, 0) >> 4) as u8, ..quote })
+            .map(|quote| Self {
+                total_len: ip.total_len(),
+                traffic_class: (be16(bytes, 0) >> 4) as u8,
+                ..quote
+            })
     }
 
     fn with_payload(

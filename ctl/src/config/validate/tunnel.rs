@@ -24,7 +24,8 @@ fn check_keys(reader: &mut Reader, path: &str, service: &Service) {
         reader.error(&format!("{path}.tunnel"), problem, "remove it, or use mode = \"dsr\"");
     }
     if service.tunnel == Tunnel::L3dsr && !service.tunnel_sources.is_empty() {
-        let problem = "tunnel sources have no meaning with tunnel = \"l3dsr\": packets keep the client's address";
+        let problem =
+            "tunnel sources have no meaning with tunnel = \"l3dsr\": packets keep the client's address";
         reader.error(&format!("{path}.tunnel_sources"), problem, "remove them");
     }
     if service.tunnel == Tunnel::None && !service.tunnel_sources.is_empty() {
@@ -67,7 +68,8 @@ fn check_dscp(reader: &mut Reader, path: &str, service: &Service) {
         _ => (),
     }
     if service.tunnel == Tunnel::L3dsr && service.vip.count() > 1 {
-        let problem = format!("with l3dsr a DSCP names one address, and {} is {}", service.vip, service.vip.count());
+        let problem =
+            format!("with l3dsr a DSCP names one address, and {} is {}", service.vip, service.vip.count());
         reader.error(&format!("{path}.vip"), problem, "use a single address, or another tunnel");
     }
 }
@@ -89,7 +91,11 @@ fn check_shared_dscp(reader: &mut Reader, config: &Config) {
                 "DSCP {dscp} already stands for the VIP {} of service {:?} at the backend {backend}",
                 other.vip, other.name
             );
-            reader.error(&format!("service[{index}].dscp"), problem, "give each VIP of a backend its own DSCP");
+            reader.error(
+                &format!("service[{index}].dscp"),
+                problem,
+                "give each VIP of a backend its own DSCP",
+            );
         }
     }
 }
