@@ -7,7 +7,7 @@ use crate::conn::Timeouts;
 use crate::locality::Locality;
 use crate::route::{NextHop, PortId, Route, RouteTable};
 use crate::service::{FastMap, FastSet, Service, ServiceTable};
-use crate::tunnel::{self, Encapsulation, TunnelEnd};
+use crate::tunnel::{self, TunnelEnd, Way};
 use crate::wire::ethernet::Mac;
 use ctl::config::{InterfaceAddress, Mode, Prefix};
 use std::net::{IpAddr, Ipv6Addr};
@@ -22,9 +22,11 @@ pub struct Snapshot {
     table: ServiceTable,
     backends: Vec<Option<Backend>>,
     /// By slot of the backend; shorter if the last ones have none.
-    tunnels: Vec<Option<Encapsulation>>,
+    tunnels: Vec<Option<Way>>,
     /// The far ends of all tunnels.
     tunnel_ends: FastSet<TunnelEnd>,
+    /// What packets with a DSCP for a backend came to, with L3DSR.
+    readdressed: FastMap<(IpAddr, u8), IpAddr>,
     ports: Vec<Port>,
     routes: RouteTable,
     locals: FastMap<IpAddr, PortId>,
@@ -142,7 +144,7 @@ impl Snapshot {
         let mut ways = Vec::with_capacity(tunnels.len());
         for (options, backend) in tunnels.iter().zip(&backends) {
             ways.push(options.as_ref().zip(backend.as_ref()).and_then(|(options, backend)| {
-                Encapsulation::new(options, backend.address, own_towards(&routes, &ports, backend.address))
+                Way::new(options, backend.address, own_towards(&routes, &ports, backend.address))
             }));
         }
         // Routers complain about what comes from these addresses to these addresses.
@@ -172,7 +174,8 @@ impl Snapshot {
             table: ServiceTable::new(&services),
             services,
             backends,
-            tunnel_ends: ways.iter().flatten().map(Encapsulation::end).collect(),
+            tunnel_ends: ways.iter().flatten().filter_map(Way::end).collect(),
+            readdressed: ways.iter().flatten().filter_map(Way::readdressing).map(named).collect(),
             tunnels: ways,
             ports,
             routes,
@@ -217,13 +220,18 @@ impl Snapshot {
     }
 
     /// The tunnel to the backend in `slot`, if there is one.
-    pub fn tunnel(&self, slot: u32) -> Option<&Encapsulation> {
+    pub fn tunnel(&self, slot: u32) -> Option<&Way> {
         self.tunnels.get(slot as usize)?.as_ref()
     }
 
     /// Whether some tunnel leads to `end`.
     pub fn is_tunnel_end(&self, end: TunnelEnd) -> bool {
         self.tunnel_ends.contains(&end)
+    }
+
+    /// The VIP that packets to `address` with this DSCP were for before L3DSR sent them there.
+    pub fn before_l3dsr(&self, address: IpAddr, dscp: u8) -> Option<IpAddr> {
+        self.readdressed.get(&(address, dscp)).copied()
     }
 
     pub fn ports(&self) -> &[Port] {
@@ -313,6 +321,11 @@ impl Snapshot {
     pub fn is_local(&self, address: IpAddr) -> bool {
         self.locality.may_hold(address) && (self.locals.contains_key(&address) || self.table.is_vip(address))
     }
+}
+
+/// How a backend knows the VIP of a packet.
+fn named(way: &tunnel::Readdressing) -> ((IpAddr, u8), IpAddr) {
+    ((way.backend(), way.mark().dscp), way.mark().vip)
 }
 
 /// Adds to `crossings` the backends of another family than their VIP; where IPv4 packets of their connections go to.

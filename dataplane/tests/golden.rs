@@ -55,6 +55,11 @@ fn tunnels() -> Vec<bed::ServiceSpec> {
             }
         }
     }
+    for (vip, backend) in [("192.0.2.48", "10.1.0.11"), ("2001:db8:a::48", "2001:db8:1::11")] {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            services.push(tunnelled(vip, protocol, (Tunnel::L3dsr, true), &[], &[backend]));
+        }
+    }
     services
 }
 
@@ -241,6 +246,14 @@ golden! {
     tunnel_options: "tunnel-options.pcap",
     tunnel_fragments_tcp: "tunnel-fragments-tcp.pcap",
     tunnel_errors_tcp: "tunnel-errors-tcp.pcap",
+    l3dsr: "l3dsr.pcap",
+    l3dsr_fragments: "l3dsr-fragments.pcap",
+    l3dsr_errors: "l3dsr-errors.pcap",
+    l3dsr_too_big: "l3dsr-too-big.pcap",
+    l3dsr_hop_limit: "l3dsr-hop-limit.pcap",
+    l3dsr_options: "l3dsr-options.pcap",
+    l3dsr_fragments_tcp: "l3dsr-fragments-tcp.pcap",
+    l3dsr_errors_tcp: "l3dsr-errors-tcp.pcap",
 }
 
 /// WAN and LAN as VLANs of one device, by the hardware address of the WAN port.
@@ -276,7 +289,7 @@ fn hostile() {
 // --- what there has to be ----------------------------------------------------------------------------------------
 
 /// How a service is reached: by the last group of its VIP, as in `make.py`.
-const MODES: [(u8, &str); 11] = [
+const MODES: [(u8, &str); 12] = [
     (10, "nat"),
     (30, "full-nat"),
     (20, "dsr"),
@@ -288,6 +301,7 @@ const MODES: [(u8, &str); 11] = [
     (45, "dsr, gue variant 0 over IPv6"),
     (46, "dsr, gre over IPv4"),
     (47, "dsr, gre over IPv6"),
+    (48, "dsr, l3dsr"),
 ];
 
 /// What may happen to a packet, in every mode.

@@ -22,6 +22,7 @@ const BACKEND: [&str; 2] = ["10.1.0.11", "2001:db8:1::11"];
 const NAT: [&str; 2] = ["192.0.2.10", "2001:db8:a::10"];
 const DSR: [&str; 2] = ["192.0.2.20", "2001:db8:a::20"];
 const FULL: [&str; 2] = ["192.0.2.30", "2001:db8:a::30"];
+const L3DSR: [&str; 2] = ["192.0.2.48", "2001:db8:a::48"];
 const KINDS: [(Tunnel, bool); 4] =
     [(Tunnel::Ipip, true), (Tunnel::Gue, true), (Tunnel::Gue, false), (Tunnel::Gre, true)];
 /// By kind of tunnel, then by outer family and by inner one.
@@ -51,6 +52,7 @@ fn bed(workers: u8, kind: u8) -> Bed {
             services.push(spec(NAT[v6], protocol, Mode::Nat, &[backend]));
             services.push(spec(FULL[v6], protocol, Mode::FullNat, &[backend]));
             services.push(spec(DSR[v6], protocol, Mode::Dsr, &[BACKEND[v6]]));
+            services.push(tunnelled(L3DSR[v6], protocol, (Tunnel::L3dsr, true), &[], &[BACKEND[v6]]));
             for (kind, vips) in KINDS.into_iter().zip(BEHIND) {
                 for outer in 0..2 {
                     services.push(tunnelled(vips[outer][v6], protocol, kind, &[], &[BACKEND[outer]]));
@@ -339,6 +341,51 @@ fn clients_hear_what_happened_in_the_tunnel() {
         assert_eq!((bed.receive(WAN), bed.drops()), (None, vec![("tunnel_error", 3)]), "{vip}");
         bed.check_conservation();
     });
+}
+
+/// L3DSR: a router before the backend quotes a packet that no client has sent.
+#[test]
+fn clients_hear_of_readdressed_packets_as_they_sent_them() {
+    for workers in 1..4u8 {
+        for (v6, is_tcp) in [(0, false), (0, true), (1, false), (1, true)] {
+            let mut bed = bed(workers, 0);
+            let (_, arrived, left) =
+                request(&mut bed, L3DSR[v6], 4000 + u16::from(workers), is_tcp, b"payload");
+            let (client, vip): (IpAddr, IpAddr) = (CLIENT[v6].parse().unwrap(), L3DSR[v6].parse().unwrap());
+            let mut expected = forwarded(&arrived);
+            let class = left[14..16].to_vec();
+            if v6 == 0 {
+                expected[1] = class[1];
+                expected[10..12].fill(0);
+                let sum = Sum::default().bytes(&expected[..20]).checksum();
+                expected[10..12].copy_from_slice(&sum.to_be_bytes());
+            } else {
+                expected[..2].copy_from_slice(&class);
+            }
+            for worker in 0..usize::from(workers) {
+                for (what, speaker) in [(TOO_BIG, Some(vip)), (EXPIRED, None)] {
+                    let message = error(LAN, INNER[v6], client, what[v6], &left[14..]);
+                    let told = through(&mut bed, worker, LAN, &message, WAN);
+                    parse_problem(&told);
+                    let (header, port) = if v6 == 0 { (34, "10.0.0.2") } else { (54, "2001:db8::2") };
+                    assert_eq!(source(&told), speaker.unwrap_or_else(|| port.parse().unwrap()));
+                    assert_eq!(told[header], what[v6].0);
+                    assert_eq!(told[header + 8..], expected);
+                }
+            }
+            // Remarked on the way, or to a backend that is not in it: no connection's.
+            let mut remarked = left[14..].to_vec();
+            remarked[1] ^= 0x40;
+            bed.send(LAN, &error(LAN, INNER[v6], client, TOO_BIG[v6], &remarked));
+            let mut foreign = left[14..].to_vec();
+            let last = if v6 == 0 { 19 } else { 39 };
+            foreign[last] ^= 0x7f;
+            bed.send(LAN, &error(LAN, INNER[v6], client, TOO_BIG[v6], &foreign));
+            assert_eq!(bed.receive(WAN), None);
+            assert_eq!(bed.dropped(dataplane::verdict::DropReason::IcmpUnrelated), 2);
+            bed.check_conservation();
+        }
+    }
 }
 
 #[test]

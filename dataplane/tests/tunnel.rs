@@ -81,6 +81,44 @@ fn connections_follow_a_change_of_tunnel() {
 }
 
 #[test]
+fn l3dsr_readdresses_every_packet_of_a_connection() {
+    let kind = (Tunnel::L3dsr, true);
+    for (vip, client, backend) in [
+        ("192.0.2.10", CLIENT, "10.1.0.11"),
+        ("2001:db8:a::10", "[2001:db8:ffff::7]:40000", "2001:db8:1::11"),
+    ] {
+        for workers in 1..4 {
+            let services =
+                [Protocol::Tcp, Protocol::Udp].map(|one| tunnelled(vip, one, kind, &[], &[backend]));
+            let mut bed = Bed::new(workers, 1000, two_arm(&services));
+            bed.know_all();
+            let to = std::net::SocketAddr::new(vip.parse().unwrap(), 80).to_string();
+            let segments = [SYN, ACK, ACK].map(|flags| tcp(client, &to, flags));
+            for (n, segment) in segments.into_iter().chain([udp(client, &to), udp(client, &to)]).enumerate() {
+                let frame = segment.frame(WAN, b"payload");
+                bed.wires[n % workers][usize::from(WAN)].send(&frame);
+                bed.turn();
+                let left = bed.receive(LAN).expect("readdressed");
+                assert_eq!(left.len(), frame.len());
+                let class = if left[14] >> 4 == 4 { left[15] } else { left[14] << 4 | left[15] >> 4 };
+                assert_eq!(class >> 2, bed::DSCP);
+                // Checksums are looked at there.
+                let left = bed::parse(&left);
+                assert_eq!((left.from.to_string(), left.to.port(), left.hop_limit), (client.into(), 80, 63));
+                assert_eq!(left.to.ip().to_string(), backend);
+            }
+            // No byte more, so no byte less fits.
+            let header = if vip.contains(':') { 48 } else { 28 };
+            bed.wires[0][usize::from(WAN)].send(&udp(client, &to).frame(WAN, &vec![7; 1500 - header]));
+            bed.turn();
+            assert_eq!(bed.receive(LAN).expect("the MTU").len(), 1514);
+            assert_eq!(bed.drops(), []);
+            bed.check_conservation();
+        }
+    }
+}
+
+#[test]
 fn a_full_table_does_not_stop_them() {
     let tunnel =
         tunnelled("192.0.2.10", Protocol::Udp, (Tunnel::Gue, true), &[], &["10.1.0.11", "10.1.0.12"]);

@@ -142,5 +142,8 @@ pub struct ExplainedTunnel {
     pub kind: Tunnel,
     pub source: String,
     pub destination: String,
+    /// With `l3dsr`: what names the VIP. Then source and destination are those of the packet itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<u8>,
     pub overhead_bytes: u64,
 }

@@ -102,10 +102,11 @@ fn render(output: &Output, told: &Explanation) -> String {
         let leaves = format!("by port {}{tagged}, {} -> {to}", packet.port, packet.source_mac);
         rows.push([text("leaves"), text(leaves)]);
         if let Some(tunnel) = &packet.tunnel {
-            let around = format!(
-                "{} {} -> {} (+{} bytes)",
-                tunnel.kind, tunnel.source, tunnel.destination, tunnel.overhead_bytes
-            );
+            let how = match tunnel.dscp {
+                Some(dscp) => format!("DSCP {dscp}"),
+                None => format!("+{} bytes", tunnel.overhead_bytes),
+            };
+            let around = format!("{} {} -> {} ({how})", tunnel.kind, tunnel.source, tunnel.destination);
             rows.push([text("in"), text(around)]);
         }
         rows.push([

@@ -47,6 +47,7 @@ const SERVICE: &[&str] = &[
     "tunnel_sources",
     "gue_port",
     "gue_variant",
+    "dscp",
     "mss",
     "local_addresses",
     "scheduler",
@@ -200,6 +201,7 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
     let tunnel_sources = reader.list(table, "tunnel_sources");
     let gue_port = reader.maybe(table, "gue_port");
     let gue_variant = reader.maybe(table, "gue_variant");
+    let dscp = reader.maybe(table, "dscp");
     let mss = reader.maybe(table, "mss");
     let local_addresses = reader.list(table, "local_addresses");
     let scheduler = reader.or(table, "scheduler", Service::default_scheduler());
@@ -227,6 +229,7 @@ fn service(reader: &mut Reader, table: &Table<'_, '_>) -> Result<Service, Bad> {
         tunnel_sources: tunnel_sources?.unwrap_or_default(),
         gue_port: gue_port?,
         gue_variant: gue_variant?,
+        dscp: dscp?,
         mss: mss?,
         local_addresses: local_addresses?.unwrap_or_default(),
         scheduler: scheduler?,

@@ -187,6 +187,9 @@ pub struct Service {
     /// With `gue`: 1, IP directly behind UDP, or 0, with a header of four bytes between. `None`: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gue_variant: Option<u8>,
+    /// With `l3dsr`: the DSCP, 1 to 63, that the backends know the VIP by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<u8>,
     /// With TCP: no SYN that passes offers larger segments. `None`: they pass as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mss: Option<Mss>,

@@ -435,6 +435,17 @@ fn tunnels_have_keys_of_their_own() {
             "512 tunnel sources",
             "at most 256",
         ),
+        ("dscp = 5 #!", "dscp", "no meaning with tunnel = \"none\"", "use tunnel = \"l3dsr\""),
+        ("tunnel = \"gre\"\ndscp = 5 #!", "dscp", "no meaning with tunnel = \"gre\"", "\"l3dsr\""),
+        ("tunnel = \"l3dsr\" #!", "tunnel", "needs a DSCP", "add dscp = 1 to 63"),
+        ("tunnel = \"l3dsr\"\ndscp = 0 #!", "dscp", "0 is no DSCP", "use 1 to 63"),
+        ("tunnel = \"l3dsr\"\ndscp = 64 #!", "dscp", "64 is no DSCP", "use 1 to 63"),
+        (
+            "tunnel = \"l3dsr\"\ndscp = 5\ntunnel_sources = [\"10.0.0.9\"] #!",
+            "tunnel_sources",
+            "no meaning with tunnel = \"l3dsr\"",
+            "remove them",
+        ),
     ] {
         wrong_text(&dsr(keys), &at(key), problem, remedy);
     }
@@ -443,6 +454,43 @@ fn tunnels_have_keys_of_their_own() {
         &dsr("tunnel = \"ipip\"\ntunnel_sources = [\"10.0.0.64/30\"]").replace("10.0.0.11", "2001:db8::9"),
     );
     assert_eq!(config.services[0].tunnel_sources[0].count(), 4);
+}
+
+#[test]
+fn a_dscp_stands_for_one_vip() {
+    let service = |vip: &str, ports: u16, dscp: u8, backend: &str| {
+        format!(
+            "[[service]]\nvip = \"{vip}\"\nports = \"{ports}\"\nprotocol = \"tcp\"\nmode = \"dsr\"\n\
+             tunnel = \"l3dsr\"\ndscp = {dscp} #!\n[[service.backend]]\naddress = \"{backend}\"\n"
+        )
+    };
+    let first = service("192.0.2.50", 80, 5, "10.0.0.11").replace(" #!", "");
+    wrong_end(
+        &format!("{first}{}", service("192.0.2.51", 80, 5, "10.0.0.11")),
+        "service.dscp",
+        "DSCP 5 already stands for the VIP 192.0.2.50 of service \"tcp-192.0.2.50-80\" at the backend 10.0.0.11",
+        "its own DSCP",
+    );
+    // Another backend, another DSCP, another port of the same VIP.
+    for second in [
+        service("192.0.2.51", 80, 5, "10.0.0.12"),
+        service("192.0.2.51", 80, 6, "10.0.0.11"),
+        service("192.0.2.50", 81, 5, "10.0.0.11"),
+    ] {
+        let config = parse(&format!("{BASE}{first}{second}"));
+        assert_eq!(config.services[1].dscp, Some(5));
+    }
+    let subnet = service("192.0.2.64/28", 80, 5, "10.0.0.11").replace(" #!", "");
+    let subnet = subnet.replace("/28\"", "/28\" #!");
+    wrong_end(
+        &subnet,
+        "service.vip",
+        "a DSCP names one address, and 192.0.2.64/28 is 16",
+        "a single address",
+    );
+    let other =
+        service("192.0.2.50", 80, 5, "2001:db8::11").replace(" #!", "").replace("::11\"", "::11\" #!");
+    wrong_end(&other, "service.backend.address", "different families", "dsr keeps");
 }
 
 #[test]

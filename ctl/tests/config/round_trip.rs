@@ -149,6 +149,7 @@ fn service(dice: &mut Dice, number: u16) -> Service {
     let mode = dice.of(Mode::ALL);
     let tunnel = if mode == Mode::Dsr { dice.of(Tunnel::ALL) } else { Tunnel::None };
     let gue = tunnel == Tunnel::Gue;
+    let wraps = !matches!(tunnel, Tunnel::None | Tunnel::L3dsr);
     let vip: Prefix =
         if v6 { format!("2001:db8:f::{number}") } else { format!("192.0.2.{number}") }.parse().unwrap();
     let own_port = 1 + dice.below(60_000);
@@ -172,9 +173,10 @@ fn service(dice: &mut Dice, number: u16) -> Service {
         protocol,
         mode,
         tunnel,
-        tunnel_sources: if tunnel != Tunnel::None && dice.flip() { sources.into() } else { Vec::new() },
+        tunnel_sources: if wraps && dice.flip() { sources.into() } else { Vec::new() },
         gue_port: dice.maybe(|dice| 1 + dice.below(60_000)).filter(|_| gue),
         gue_variant: dice.maybe(|dice| dice.below(2) as u8).filter(|_| gue),
+        dscp: (tunnel == Tunnel::L3dsr).then(|| 1 + dice.below(63) as u8),
         mss: dice
             .maybe(|dice| if dice.flip() { Mss::Auto } else { Mss::Bytes(536 + dice.below(9000)) })
             .filter(|_| protocol == Protocol::Tcp),

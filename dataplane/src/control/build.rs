@@ -9,7 +9,7 @@ use crate::route::NextHop;
 use crate::scheduler::{self, Candidate, HashFields, MaglevParameters};
 use crate::service;
 use crate::snapshot::{Backend, Parts, Port, Snapshot};
-use crate::tunnel::{self, GueForm};
+use crate::tunnel::{self, GueForm, Mark};
 use crate::wire::ethernet::Mac;
 use ctl::config::{
     Config, ConfigError, ConfigWarning, HealthType, Mode, Prefix, Protocol, Scheduler, Supported, Tunnel,
@@ -258,8 +258,14 @@ fn tunnel(config: &ctl::config::Service) -> Option<Arc<tunnel::Options>> {
         .flat_map(|prefix| prefix.addresses())
         .take(ctl::config::Service::MAX_TUNNEL_SOURCES)
         .collect();
-    (config.tunnel != Tunnel::None)
-        .then(|| Arc::new(tunnel::Options::new(config.tunnel, gue, config.vip.is_ipv6(), &sources)))
+    if config.tunnel == Tunnel::None {
+        return None;
+    }
+    let options = tunnel::Options::new(config.tunnel, gue, config.vip.is_ipv6(), &sources);
+    Some(Arc::new(match config.dscp {
+        Some(dscp) => options.with_mark(Mark { dscp, vip: config.vip.address() }),
+        None => options,
+    }))
 }
 
 /// The service's scheduler, made anew only if its backends changed.

@@ -271,7 +271,8 @@ fn around(
         (source.to_string(), destination.to_string())
     };
     let kind = told.service.as_ref()?.tunnel;
-    Some(ExplainedTunnel { kind, source, destination, overhead_bytes: tunnel.overhead() as u64 })
+    let dscp = tunnel.readdressing().map(|way| way.mark().dscp);
+    Some(ExplainedTunnel { kind, source, destination, dscp, overhead_bytes: tunnel.overhead() as u64 })
 }
 
 /// A frame with an empty datagram.

@@ -2,7 +2,8 @@
 //!
 //! An error quotes the packet that caused it. Where that is a packet as it left the balancer, it is translated back, so that
 //! the end that sent it knows it again (RFC 5508 section 4.2). Errors about a tunnel to a backend become errors about what
-//! is inside (RFC 2003 section 4; RFC 2473 section 8). They neither keep a connection alive nor change its state: anybody
+//! is inside (RFC 2003 section 4; RFC 2473 section 8); those about a packet that L3DSR readdressed become errors about the packet
+//! as the client sent it. They neither keep a connection alive nor change its state: anybody
 //! can forge them (RFC 5927).
 
 use super::complain::{self, Complaint};
@@ -10,9 +11,10 @@ use super::parse::Tables;
 use super::{Context, Shared, forward, punt, translate, tunnel};
 use crate::conn::{Direction, Entry, Table};
 use crate::flow::{FIRST_PROBE_PORT, FlowKey, V4Key};
+use crate::neighbor::Slot;
 use crate::packet::Packet;
 use crate::rewrite::{self, L3, Rewrite};
-use crate::tunnel::{TunnelEnd, inner_offset};
+use crate::tunnel::{TunnelEnd, Way, inner_offset};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac};
@@ -267,7 +269,10 @@ fn about_connection<K: Rewrite, P: Packet>(
     let from = (quote.source, quote.ports.0);
     let quoted = K::new(quote.protocol, from, (quote.destination, quote.ports.1));
     let Some((entry, way)) = find(table, &quoted) else {
-        return Ok(elsewhere(shared, arrival, message, &quoted));
+        return match before_l3dsr(arrival, quote) {
+            Some(asked) => about_readdressed(table, shared, arrival, message, quote, (quoted, asked), packet),
+            None => Ok(elsewhere(shared, arrival, message, &quoted)),
+        };
     };
     if message.hops <= 1 {
         return Err(DropReason::HopLimit);
@@ -283,12 +288,25 @@ fn about_connection<K: Rewrite, P: Packet>(
         let speaker = speaker(entry, way, arrival, message, shared.neighbors.get(slot).port);
         return translate::error(entry, way, shared, arrival, (message, quote), (speaker, slot), packet);
     }
+    let speaker = speaker(entry, way, arrival, message, shared.neighbors.get(slot).port);
+    tell(shared, message, quote, (quoted, original), (speaker, slot), packet)
+}
+
+/// Sends an error on: from `speaker`, by the next hop in `slot`, to the end that has sent `original`, which the error quotes
+/// as `quoted`.
+fn tell<K: Rewrite, P: Packet>(
+    shared: &mut Shared,
+    message: Message,
+    quote: &Quote,
+    (quoted, original): (K, K),
+    (speaker, slot): (IpAddr, Slot),
+    packet: &mut P,
+) -> Result<Verdict, DropReason> {
     if packet.frame_len() > usize::from(shared.neighbors.get(slot).max_frame) {
         // RFC 1122 section 3.2.2: no error about an error.
         return Err(DropReason::MtuExceeded);
     }
-    let port = shared.neighbors.get(slot).port;
-    let speaker = speaker(entry, way, arrival, message, port);
+    let told = original.source().0;
     let frame = packet.data_mut();
     K::decrement_hop_limit(frame);
     K::readdress(&mut frame[L3..], &K::new(0, (speaker, 0), (told, 0)));
@@ -316,13 +334,57 @@ fn speaker<K: Rewrite>(
     match way {
         Direction::Forward if local == client => message.source,
         Direction::Forward => local,
-        Direction::Reply if message.source != backend && message.is_time_exceeded() => {
-            let port = arrival.snapshot.ports().get(usize::from(port));
-            let mut addresses = port.into_iter().flat_map(|port| &port.addresses).map(|own| own.address());
-            addresses.find(|own| own.is_ipv6() == service.is_ipv6()).unwrap_or(service)
-        }
-        Direction::Reply => service,
+        Direction::Reply => speaker_for_client(service, backend, arrival, message, port),
     }
+}
+
+/// Likewise, for a client of `service` whose packets go to `backend`.
+fn speaker_for_client(
+    service: IpAddr,
+    backend: IpAddr,
+    arrival: Context<'_>,
+    message: Message,
+    port: u8,
+) -> IpAddr {
+    if message.source == backend || !message.is_time_exceeded() {
+        return service;
+    }
+    let port = arrival.snapshot.ports().get(usize::from(port));
+    let mut addresses = port.into_iter().flat_map(|port| &port.addresses).map(|own| own.address());
+    addresses.find(|own| own.is_ipv6() == service.is_ipv6()).unwrap_or(service)
+}
+
+/// The packet that a client sent, if the quoted one is what L3DSR has made of it.
+fn before_l3dsr<K: Rewrite>(arrival: Context<'_>, quote: &Quote) -> Option<K> {
+    let vip = arrival.snapshot.before_l3dsr(quote.destination, quote.traffic_class >> 2)?;
+    arrival.snapshot.find_service(quote.protocol, vip, quote.ports.1)?;
+    Some(K::new(quote.protocol, (quote.source, quote.ports.0), (vip, quote.ports.1)))
+}
+
+/// An error about a packet on its way to a backend that L3DSR has readdressed: the client sent `asked`.
+fn about_readdressed<K: Rewrite, P: Packet>(
+    table: &Table<K>,
+    shared: &mut Shared,
+    arrival: Context<'_>,
+    message: Message,
+    quote: &Quote,
+    (quoted, asked): (K, K),
+    packet: &mut P,
+) -> Result<Verdict, DropReason> {
+    let Some(handle) = table.find(table.hash(&asked), &asked) else {
+        return Ok(elsewhere(shared, arrival, message, &asked));
+    };
+    let way = arrival.snapshot.tunnel(table.entry(handle.id()).backend);
+    if way.and_then(Way::readdressing).is_none_or(|way| way.backend() != quote.destination) {
+        return Err(DropReason::IcmpUnrelated);
+    }
+    if message.hops <= 1 {
+        return Err(DropReason::HopLimit);
+    }
+    let slot = shared.neighbor_towards(arrival.snapshot, quote.source)?;
+    let port = shared.neighbors.get(slot).port;
+    let speaker = speaker_for_client(asked.destination().0, quote.destination, arrival, message, port);
+    tell(shared, message, quote, (quoted, asked), (speaker, slot), packet)
 }
 
 /// An error about a packet of a `dsr` connection: both ends know the packet as it is.
@@ -373,7 +435,7 @@ fn about_tunnel<K: Rewrite, P: Packet>(
         return Ok(elsewhere(shared, arrival, message, &key));
     };
     let backend = table.entry(handle.id()).backend;
-    if arrival.snapshot.tunnel(backend).is_none_or(|tunnel| tunnel.end() != end) {
+    if arrival.snapshot.tunnel(backend).is_none_or(|tunnel| tunnel.end() != Some(end)) {
         return Err(DropReason::IcmpUnrelated);
     }
     let complaint = message.about_inner(at).ok_or(DropReason::TunnelError)?;

@@ -6,7 +6,7 @@ use crate::conn::Entry;
 use crate::neighbor::Slot;
 use crate::packet::Packet;
 use crate::rewrite::{L3, Rewrite};
-use crate::tunnel::{Encapsulation, Failure};
+use crate::tunnel::{Failure, Way};
 use crate::verdict::{DropReason, Verdict};
 
 /// Sends a packet of a connection, which is up to date, through the tunnel to its backend.
@@ -37,7 +37,7 @@ pub(super) fn through<K: Rewrite, P: Packet>(
 pub(super) fn enter<K: Rewrite, P: Packet>(
     shared: &mut Shared,
     arrival: Context<'_>,
-    tunnel: &Encapsulation,
+    tunnel: &Way,
     slot: Slot,
     hash: u64,
     packet: &mut P,

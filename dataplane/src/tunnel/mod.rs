@@ -1,15 +1,17 @@
-//! Tunnels to backends: a packet travels, as it is, behind a header of the balancer's own.
+//! Tunnels to backends: a packet travels, as it is, behind a header of the balancer's own, or with the backend's address.
 //!
-//! A tunnel is a file here that says what stands between the outer IP header and the inner packet, and a line in
-//! [`layer`]. All that can be known beforehand is put together on the control thread; for each packet only lengths,
-//! checksums, the traffic class and what spreads flows are filled in.
+//! A tunnel is a file here that says what stands between the outer IP header and the inner packet, or how the packet is
+//! readdressed, and a line in [`kind`]. All that can be known beforehand is put together on the control thread; for each
+//! packet only lengths, checksums, the traffic class and what spreads flows are filled in.
 
 mod gre;
 mod gue;
 mod inner;
 mod ipip;
+mod l3dsr;
 
 pub use inner::Inner;
+pub use l3dsr::{Mark, Readdressing};
 
 use crate::packet::Packet;
 use crate::rewrite::L3;
@@ -43,13 +45,20 @@ struct Layer {
     header: ArrayVec<u8, MAX_LAYER>,
 }
 
+/// What one kind of tunnel does with a packet.
+enum Kind {
+    Wrap(Layer),
+    Readdress(Mark),
+}
+
 /// The registered tunnels.
-fn layer(options: &Options) -> Option<Layer> {
+fn kind(options: &Options) -> Option<Kind> {
     match options.tunnel {
         Tunnel::None => None,
-        Tunnel::Ipip => Some(ipip::layer(options.inner_v6)),
-        Tunnel::Gue => Some(gue::layer(options.inner_v6, options.gue)),
-        Tunnel::Gre => Some(gre::layer(options.inner_v6)),
+        Tunnel::Ipip => Some(Kind::Wrap(ipip::layer(options.inner_v6))),
+        Tunnel::Gue => Some(Kind::Wrap(gue::layer(options.inner_v6, options.gue))),
+        Tunnel::Gre => Some(Kind::Wrap(gre::layer(options.inner_v6))),
+        Tunnel::L3dsr => options.mark.map(Kind::Readdress),
     }
 }
 
@@ -81,6 +90,8 @@ pub struct Options {
     pub gue: GueForm,
     /// The family of the service's packets.
     pub inner_v6: bool,
+    /// With L3DSR.
+    mark: Option<Mark>,
     /// Outer source addresses, by the family of the backend: IPv4, IPv6.
     sources: [Arc<[IpAddr]>; 2],
 }
@@ -90,12 +101,84 @@ impl Options {
     pub fn new(tunnel: Tunnel, gue: GueForm, inner_v6: bool, sources: &[IpAddr]) -> Self {
         let of =
             |v6| sources.iter().copied().filter(|source| source.is_ipv6() == v6).take(MAX_SOURCES).collect();
-        Self { tunnel, gue, inner_v6, sources: [of(false), of(true)] }
+        Self { tunnel, gue, inner_v6, mark: None, sources: [of(false), of(true)] }
+    }
+
+    /// Likewise, with what L3DSR says to backends.
+    #[must_use]
+    pub fn with_mark(self, mark: Mark) -> Self {
+        Self { mark: Some(mark), ..self }
     }
 
     /// Every outer source address that was configured.
     pub fn sources(&self) -> impl Iterator<Item = IpAddr> {
         self.sources.iter().flat_map(|sources| sources.iter().copied())
+    }
+}
+
+/// The way of packets to one backend that is reached through a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// Behind headers.
+    Wrap(Encapsulation),
+    /// Without.
+    Readdress(Readdressing),
+}
+
+impl Way {
+    /// To `backend`, from `own` where the options name no source address of its family. `None` without a tunnel, or where
+    /// one would need a source address and there is none.
+    pub fn new(options: &Options, backend: IpAddr, own: Option<IpAddr>) -> Option<Self> {
+        match kind(options)? {
+            Kind::Wrap(layer) => Encapsulation::new(options, &layer, backend, own).map(Self::Wrap),
+            Kind::Readdress(mark) => Readdressing::new(mark, backend).map(Self::Readdress),
+        }
+    }
+
+    /// Bytes that a packet grows by.
+    #[inline]
+    pub fn overhead(&self) -> usize {
+        match self {
+            Self::Wrap(encapsulation) => encapsulation.overhead(),
+            Self::Readdress(_) => 0,
+        }
+    }
+
+    /// Sends the packet in a frame this way: all but its hardware addresses and hop limit. `hash` is the flow's: packets of
+    /// one flow look alike from outside.
+    #[inline(always)]
+    pub fn apply<P: Packet>(&self, packet: &mut P, hash: u64) -> Result<(), Failure> {
+        match self {
+            Self::Wrap(encapsulation) => encapsulation.apply(packet, hash),
+            Self::Readdress(readdressing) => {
+                let inner = packet.data_mut().get_mut(L3..).ok_or(Failure::Truncated)?;
+                readdressing.apply(inner).ok_or(Failure::Truncated)
+            }
+        }
+    }
+
+    /// The backend's end, if there are headers that say which.
+    pub fn end(&self) -> Option<TunnelEnd> {
+        match self {
+            Self::Wrap(encapsulation) => Some(encapsulation.end()),
+            Self::Readdress(_) => None,
+        }
+    }
+
+    /// Where packets are readdressed to, if they are.
+    pub fn readdressing(&self) -> Option<&Readdressing> {
+        match self {
+            Self::Wrap(_) => None,
+            Self::Readdress(readdressing) => Some(readdressing),
+        }
+    }
+
+    /// Outer source addresses.
+    pub fn sources(&self) -> &[IpAddr] {
+        match self {
+            Self::Wrap(encapsulation) => &encapsulation.sources,
+            Self::Readdress(_) => &[],
+        }
     }
 }
 
@@ -137,13 +220,11 @@ pub enum Failure {
 }
 
 impl Encapsulation {
-    /// To `backend`, from `own` where the options name no source address of its family. `None` without a tunnel or
-    /// without any source address.
-    pub fn new(options: &Options, backend: IpAddr, own: Option<IpAddr>) -> Option<Self> {
+    /// `None` without any source address.
+    fn new(options: &Options, layer: &Layer, backend: IpAddr, own: Option<IpAddr>) -> Option<Self> {
         let v6 = backend.is_ipv6();
         let configured = &options.sources[usize::from(v6)];
         let sources = if configured.is_empty() { own.into_iter().collect() } else { Arc::clone(configured) };
-        let layer = layer(options)?;
         let mut outer = [0; MAX_OUTER];
         let ethertype = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
         outer[..2].copy_from_slice(&ethertype.to_be_bytes());
@@ -168,14 +249,12 @@ impl Encapsulation {
         Some(Self { outer, layer: bytes, layer_len, v6, udp, fixed, sources })
     }
 
-    /// Bytes that a packet grows by.
     #[inline]
-    pub fn overhead(&self) -> usize {
+    fn overhead(&self) -> usize {
         usize::from(self.layer_len) + if self.v6 { ipv6::LEN } else { ipv4::LEN }
     }
 
-    /// The backend's end of the tunnel.
-    pub fn end(&self) -> TunnelEnd {
+    fn end(&self) -> TunnelEnd {
         let outer = &self.outer[2..];
         let (address, protocol) = if self.v6 {
             let address = field::<16>(outer, ipv6::at::DESTINATION);
@@ -187,15 +266,10 @@ impl Encapsulation {
         TunnelEnd { address, protocol, port: if self.udp { be16(&self.layer, 2) } else { 0 } }
     }
 
-    /// Outer source addresses.
-    pub fn sources(&self) -> &[IpAddr] {
-        &self.sources
-    }
-
     /// Puts the headers in front of the packet in a frame. The hardware addresses are left to be written. `hash` is the
-    /// flow's: packets of one flow look alike from outside.
+    /// flow's.
     #[inline(always)]
-    pub fn apply<P: Packet>(&self, packet: &mut P, hash: u64) -> Result<(), Failure> {
+    fn apply<P: Packet>(&self, packet: &mut P, hash: u64) -> Result<(), Failure> {
         let inner = Inner::parse(packet.data().get(L3..).unwrap_or_default()).ok_or(Failure::Truncated)?;
         // What the link padded a short frame with stays behind. A frame in several segments is too long for padding.
         if packet.frame_len() > L3 + inner.total_len {

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::packet::VecPacket;
+use crate::wire::checksum::Sum;
+use crate::wire::{tcp, udp};
 use etherparse::{
     IpFragOffset, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice, SlicedPacket, TransportSlice,
     UdpHeader,
@@ -102,11 +104,11 @@ fn made() -> impl Strategy<Value = Made> {
 
 const SOURCES: [&str; 5] = ["10.9.0.1", "10.9.0.2", "2001:db8:9::1", "10.9.0.3", "2001:db8:9::2"];
 
-fn encapsulation(tunnel: Tunnel, outer_v6: bool, inner_v6: bool, direct: bool) -> Encapsulation {
+fn encapsulation(tunnel: Tunnel, outer_v6: bool, inner_v6: bool, direct: bool) -> Way {
     let sources: Vec<IpAddr> = SOURCES.iter().map(|source| source.parse().unwrap()).collect();
     let backend = if outer_v6 { "2001:db8:1::11" } else { "10.1.0.11" };
     let options = Options::new(tunnel, GueForm { port: 6080, direct }, inner_v6, &sources);
-    Encapsulation::new(&options, backend.parse().unwrap(), None).unwrap()
+    Way::new(&options, backend.parse().unwrap(), None).unwrap()
 }
 
 /// Protocol number, payload of the outer header, and whether the outer source is one of ours; checks the header.
@@ -187,6 +189,133 @@ proptest! {
     }
 }
 
+/// What L3DSR has made of `before`, put right by hand: addressed to the VIP, with the DSCP it had, and every checksum made anew.
+fn recomputed(before: &Made, after: &[u8]) -> Vec<u8> {
+    let mut packet = after.to_vec();
+    let sum = |packet: &[u8], l4: usize, pseudo: Sum| pseudo.bytes(&packet[l4..]).checksum();
+    let transport_len = packet.len() - if before.v6 { 40 } else { 20 };
+    let number = if before.tcp { protocol::TCP } else { protocol::UDP };
+    let (l4, pseudo) = if before.v6 {
+        let (from, to) = (field::<16>(&packet, 8).into(), field::<16>(&packet, 24).into());
+        (40, Sum::default().pseudo_v6(from, to, number, transport_len as u32))
+    } else {
+        packet[10..12].fill(0);
+        let header = Sum::default().bytes(&packet[..20]).checksum();
+        packet[10..12].copy_from_slice(&header.to_be_bytes());
+        let (from, to) = (field::<4>(&packet, 12).into(), field::<4>(&packet, 16).into());
+        (20, Sum::default().pseudo_v4(from, to, number, transport_len as u16))
+    };
+    let at = l4 + if before.tcp { tcp::at::CHECKSUM } else { udp::at::CHECKSUM };
+    if before.tcp || before.checksum {
+        packet[at..at + 2].fill(0);
+        let checksum = match sum(&packet, l4, pseudo) {
+            0 if !before.tcp => 0xffff,
+            checksum => checksum,
+        };
+        packet[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+    }
+    packet
+}
+
+fn l3dsr(v6: bool, dscp: u8, vip: IpAddr, backend: IpAddr) -> Option<Way> {
+    let options = Options::new(Tunnel::L3dsr, GueForm { port: 6080, direct: true }, v6, &[]);
+    Way::new(&options.with_mark(Mark { dscp, vip }), backend, None)
+}
+
+fn any_address(v6: bool, bytes: [u8; 16]) -> IpAddr {
+    if v6 { bytes.into() } else { [bytes[0], bytes[1], bytes[2], bytes[3]].into() }
+}
+
+proptest! {
+    #[test]
+    fn l3dsr_changes_the_address_and_the_dscp(made in made(), dscp in 1u8..64, backend: [u8; 16], hash: u64) {
+        let backend = any_address(made.v6, backend);
+        let vip: IpAddr = if made.v6 { [0x21; 16].into() } else { [192, 0, 2, 10].into() };
+        let way = l3dsr(made.v6, dscp, vip, backend).unwrap();
+        prop_assert_eq!((way.overhead(), way.end(), way.sources()), (0, None, &[][..]));
+        let mut packet = VecPacket::new(&made.frame());
+        way.apply(&mut packet, hash).unwrap();
+        let before = made.packet();
+        let after = packet.data()[L3..L3 + before.len()].to_vec();
+        prop_assert_eq!(packet.data().len(), made.frame().len());
+        // All that differs is where it should.
+        let (class, address, l4) = if made.v6 { (0..2, 24..40, 40) } else { (1..2, 16..20, 20) };
+        let checksum = l4 + if made.tcp { 16 } else { 6 };
+        for at in 0..before.len() {
+            let may = class.contains(&at) || address.contains(&at) || (checksum..checksum + 2).contains(&at)
+                || !made.v6 && (10..12).contains(&at);
+            prop_assert!(may || before[at] == after[at], "byte {at}");
+        }
+        let tos = if made.v6 { (be16(&after, 0) >> 4) as u8 } else { after[1] };
+        prop_assert_eq!(tos, dscp << 2 | made.tos & 3);
+        prop_assert_eq!(any_address(made.v6, match backend {
+            IpAddr::V4(_) => std::array::from_fn(|n| *after.get(16 + n).filter(|_| n < 4).unwrap_or(&0)),
+            IpAddr::V6(_) => field(&after, 24),
+        }), backend);
+        if made.v6 {
+            prop_assert_eq!(after[1] & 0xf, before[1] & 0xf, "flow label");
+            prop_assert_eq!(after[0] >> 4, 6);
+        }
+        // Part of a datagram has the checksum of the whole: there only the inverse can be looked at.
+        if made.fragment {
+            prop_assert!(ipv4::checksum_ok(&after[..20]));
+        } else {
+            prop_assert_eq!(&after, &recomputed(&made, &after));
+        }
+        // And back: as a backend does it.
+        let back = l3dsr(made.v6, (made.tos >> 2).max(1), backend, vip).unwrap();
+        back.apply(&mut packet, hash).unwrap();
+        if made.tos >> 2 != 0 {
+            prop_assert_eq!(packet.data(), &made.frame()[..]);
+        }
+    }
+
+    #[test]
+    fn l3dsr_leaves_later_fragments_payload_alone(made in made(), offset in 1u16..8000, dscp in 1u8..64) {
+        let mut frame = made.frame();
+        let header = if made.v6 {
+            let next = frame[L3 + 6];
+            frame[L3 + 6] = 44;
+            let [high, low] = (offset << 3).to_be_bytes();
+            frame.splice(L3 + 40..L3 + 40, [next, 0, high, low, 1, 2, 3, 4]);
+            L3 + 48
+        } else {
+            frame[L3 + 6..L3 + 8].copy_from_slice(&offset.to_be_bytes());
+            ipv4::seal(&mut frame[L3..L3 + 20]);
+            L3 + 20
+        };
+        let (vip, backend) = (any_address(made.v6, [1; 16]), any_address(made.v6, [9; 16]));
+        let mut packet = VecPacket::new(&frame);
+        l3dsr(made.v6, dscp, vip, backend).unwrap().apply(&mut packet, 0).unwrap();
+        prop_assert_eq!(&packet.data()[header..], &frame[header..]);
+        prop_assert!(made.v6 || ipv4::checksum_ok(&packet.data()[L3..header]));
+    }
+
+    #[test]
+    fn l3dsr_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80), version in 4u8..7) {
+        for v6 in [false, true] {
+            let mut bytes = bytes.clone();
+            if let Some(first) = bytes.get_mut(L3) {
+                *first = version << 4 | *first & 0xf;
+            }
+            let way = l3dsr(v6, 5, any_address(v6, [1; 16]), any_address(v6, [9; 16])).unwrap();
+            let _ = way.apply(&mut VecPacket::new(&bytes), 7);
+        }
+    }
+}
+
+#[test]
+fn l3dsr_needs_a_dscp_and_one_family() {
+    let (v4, v6): (IpAddr, IpAddr) = ([1; 4].into(), [1; 16].into());
+    for (dscp, vip, backend, works) in
+        [(1, v4, v4, true), (63, v6, v6, true), (0, v4, v4, false), (64, v4, v4, false), (5, v4, v6, false)]
+    {
+        assert_eq!(l3dsr(vip.is_ipv6(), dscp, vip, backend).is_some(), works);
+    }
+    let bare = Options::new(Tunnel::L3dsr, GueForm { port: 6080, direct: true }, false, &[]);
+    assert_eq!(Way::new(&bare, v4, Some(v4)), None);
+}
+
 #[test]
 fn flows_spread_over_sources_and_ports() {
     let mut seen = std::collections::HashMap::new();
@@ -213,10 +342,10 @@ fn there_must_be_a_source_and_headroom() {
     let other_family = ["2001:db8::1".parse().unwrap()];
     let options = Options::new(Tunnel::Ipip, gue, false, &other_family);
     let (backend, own) = ("10.1.0.11".parse().unwrap(), "10.1.0.1".parse().unwrap());
-    assert_eq!(Encapsulation::new(&options, backend, None), None);
-    assert_eq!(Encapsulation::new(&options, backend, Some(other_family[0])), None);
-    assert_eq!(Encapsulation::new(&Options::new(Tunnel::None, gue, false, &[]), backend, Some(own)), None);
-    let way = Encapsulation::new(&options, backend, Some(own)).unwrap();
+    assert_eq!(Way::new(&options, backend, None), None);
+    assert_eq!(Way::new(&options, backend, Some(other_family[0])), None);
+    assert_eq!(Way::new(&Options::new(Tunnel::None, gue, false, &[]), backend, Some(own)), None);
+    let way = Way::new(&options, backend, Some(own)).unwrap();
     assert_eq!(way.sources(), [own]);
     assert_eq!(way.overhead(), 20);
     let made =

@@ -14,6 +14,8 @@ pub const PAYLOAD: usize = 8;
 pub struct Quote {
     pub source: IpAddr,
     pub destination: IpAddr,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
     pub protocol: u8,
     /// Where the transport header is, counted from the start of the quote: [`PAYLOAD`] bytes of it are there.
     pub l4: usize,
@@ -60,7 +62,11 @@ impl Quote {
             ip.protocol(),
             ip.header_len(),
         )
-        .map(|quote| Self { total_len: ip.total_len(), ..quote })
+        .map(|quote| Self {
+            total_len: ip.total_len(),
+            traffic_class: bytes[ipv4::at::TOS],
+            ..quote
+        })
     }
 
     fn v6(bytes: &[u8]) -> Result<Self, Unusable> {
@@ -74,7 +80,11 @@ impl Quote {
             return Err(Unusable::Fragment);
         }
         Self::with_payload(bytes, (ip.source().into(), ip.destination().into()), upper.protocol, upper.offset)
-            .map(|quote| Self { total_len: ip.total_len(), ..quote })
+            .map(|quote| Self {
+                total_len: ip.total_len(),
+                traffic_class: (be16(bytes, 0) >> 4) as u8,
+                ..quote
+            })
     }
 
     fn with_payload(
@@ -87,7 +97,7 @@ impl Quote {
         let header = payload.ok_or(Unusable::Truncated)?;
         let ports = (be16(header, 0), be16(header, 2));
         let identifier = u16::from_be_bytes(field(header, super::icmp::IDENTIFIER));
-        Ok(Self { source, destination, protocol, l4, ports, identifier, total_len: 0 })
+        Ok(Self { source, destination, traffic_class: 0, protocol, l4, ports, identifier, total_len: 0 })
     }
 
     /// Whether the quoted packet is ICMP or ICMPv6.

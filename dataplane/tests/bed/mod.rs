@@ -19,7 +19,7 @@ use dataplane::scheduler::{self, Candidate, HashFields, MaglevParameters};
 use dataplane::service::Service;
 use dataplane::snapshot::{Backend, Parts, Port, Snapshot};
 use dataplane::steering::{Steering, deal};
-use dataplane::tunnel::{self, GueForm};
+use dataplane::tunnel::{self, GueForm, Mark};
 use dataplane::verdict::DropReason;
 use dataplane::vlan::Place;
 use dataplane::wire::ethernet::Mac;
@@ -72,6 +72,9 @@ pub struct BackendSpec {
     pub weight: u16,
 }
 
+/// What names every VIP, with L3DSR.
+pub const DSCP: u8 = 5;
+
 pub fn spec(vip: &'static str, protocol: Protocol, mode: Mode, backends: &[&'static str]) -> ServiceSpec {
     ServiceSpec {
         vip,
@@ -96,6 +99,10 @@ pub fn tunnelled(
 ) -> ServiceSpec {
     let sources: Vec<IpAddr> = sources.iter().map(|source| source.parse().unwrap()).collect();
     let options = tunnel::Options::new(tunnel, GueForm { port: 6080, direct }, vip.contains(':'), &sources);
+    let options = match vip.parse() {
+        Ok(vip) if tunnel == Tunnel::L3dsr => options.with_mark(Mark { dscp: DSCP, vip }),
+        _ => options,
+    };
     ServiceSpec { tunnel: Some(Arc::new(options)), ..spec(vip, protocol, Mode::Dsr, backends) }
 }
 

@@ -1,6 +1,7 @@
 //! Health checks over the whole of the control plane: a backend that answers echo requests, or does not.
 
 use super::daemon::{Daemon, PORT_MAC, config, eventually};
+use dataplane::packet::{Packet, VecPacket};
 use dataplane::tunnel;
 use dataplane::wire::ethernet::Mac;
 use dataplane::wire::ndp;
@@ -181,7 +182,14 @@ fn reply_from_tunnel(daemon: &Daemon, frame: &[u8]) -> bool {
     let Some((inner, backend)) = opened(frame) else { return false };
     assert!(backend == [10, 1, 0, 11] || backend == far.octets(), "to the backend: {backend:?}");
     assert_eq!((&frame[..6], &frame[6..12]), (&mac.0[..], &PORT_MAC.0[..]));
-    let packet = SlicedPacket::from_ethernet(&inner).unwrap();
+    echo_from_backend(daemon, &inner);
+    true
+}
+
+/// The backend whose addresses end in 11 answers an echo of a check to a VIP.
+fn echo_from_backend(daemon: &Daemon, frame: &[u8]) {
+    let mac = Mac([2, 0, 0, 0, 0, 11]);
+    let packet = SlicedPacket::from_ethernet(frame).unwrap();
     let ethernet = PacketBuilder::ethernet2(mac.0, PORT_MAC.0);
     let mut answer = Vec::new();
     match (packet.net.unwrap(), packet.transport.unwrap()) {
@@ -208,7 +216,62 @@ fn reply_from_tunnel(daemon: &Daemon, frame: &[u8]) -> bool {
         other => panic!("{other:?}"),
     }
     daemon.wires[1].send(&answer);
-    true
+}
+
+/// With L3DSR a check is addressed to the backend, and comes from the VIP by its DSCP.
+#[test]
+fn checks_are_readdressed() {
+    let mut text = config("");
+    for (vip, backend) in [("192.0.2.40", "10.1.0.11"), ("2001:db8:f::40", "2001:db8::11")] {
+        writeln!(
+            text,
+            "\n[[service]]\nvip = \"{vip}\"\nports = \"443\"\nprotocol = \"tcp\"\nmode = \"dsr\"\ntunnel = \"l3dsr\"\n\
+             dscp = 9\n{CHECKED}\n[[service.backend]]\naddress = \"{backend}\""
+        )
+        .unwrap();
+    }
+    let daemon = Daemon::start(&text);
+    // As a backend does it: the VIP again, and checksums as they were.
+    let vips = [[192, 0, 2, 40].into(), "2001:db8:f::40".parse::<Ipv6Addr>().unwrap().into()];
+    let backends = [[10, 1, 0, 11].into(), "2001:db8::11".parse::<Ipv6Addr>().unwrap().into()];
+    let restore = [0, 1].map(|v6| {
+        let gue = tunnel::GueForm { port: 6080, direct: true };
+        let options = tunnel::Options::new(ctl::config::Tunnel::L3dsr, gue, v6 == 1, &[]);
+        let mark = tunnel::Mark { dscp: 63, vip: backends[v6] };
+        tunnel::Way::new(&options.with_mark(mark), vips[v6], None).unwrap()
+    });
+    let states = || -> Vec<String> {
+        let services = daemon.get("/v1/services").json();
+        let marked = services.as_array().unwrap().iter().filter(|service| service["name"] != "web");
+        marked.map(|service| service["backends"][0]["health"].to_string()).collect()
+    };
+    let serve_until = |answers: bool, wanted: &str| {
+        eventually(wanted, || {
+            for wire in &daemon.wires {
+                while let Some(frame) = wire.receive() {
+                    let (v6, class, to) = match frame[12..14] {
+                        [8, 0] => (0, frame[15], frame[30..34].to_vec()),
+                        [0x86, 0xdd] => (1, frame[14] << 4 | frame[15] >> 4, frame[38..54].to_vec()),
+                        _ => (2, 0, Vec::new()),
+                    };
+                    if class >> 2 != 9 {
+                        reply_from_tunnel(&daemon, &frame);
+                        continue;
+                    }
+                    assert!(to == [10, 1, 0, 11] || to == frame[38..54] && v6 == 1, "to the backend");
+                    let mut packet = VecPacket::new(&frame);
+                    restore[v6].apply(&mut packet, 0).unwrap();
+                    if answers {
+                        echo_from_backend(&daemon, packet.data());
+                    }
+                }
+            }
+            let states = states();
+            states.len() == 2 && states.iter().all(|state| state == wanted)
+        });
+    };
+    serve_until(true, "\"up\"");
+    serve_until(false, "\"down\"");
 }
 
 /// Each kind of tunnel, each family in each: checks go through it to the VIP, and without it nobody is up.

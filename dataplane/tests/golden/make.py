@@ -506,6 +506,54 @@ def tunnels(version):
             yield Way(version, f"192.0.2.{last}" if version == 4 else f"2001:db8:a::{last}", kind=kind, outer_version=outer_version)
 
 
+class L3dsr(Way):
+    """Nothing is around the packet: the backend's address is in it, and the DSCP says which VIP it was for."""
+    DSCP = 5
+
+    def __init__(self, version):
+        super().__init__(version, "192.0.2.48" if version == 4 else "2001:db8:a::48", kind="l3dsr")
+        self.backend = B4 if version == 4 else B6
+
+    def marked(self, tos):
+        return self.DSCP << 2 | tos & 3
+
+    def heard(self, l4, tcp, hops=63, tos=0):
+        return ip(self.version, self.client, self.backend, hops, tos=self.marked(tos)) / l4(40000, 80)
+
+    def recalled(self, l4, tcp, hops=63, tos=0):
+        """What the client is told of `heard`: to the VIP again. Which DSCP it had, nobody knows any more."""
+        return ip(self.version, self.client, self.vip, hops, tos=self.marked(tos)) / l4(40000, 80)
+
+    def to_backend(self, packet, tos=0):
+        packet = packet.copy()
+        packet.dst = self.backend
+        if self.version == 4:
+            packet.tos = self.marked(packet.tos)
+        else:
+            packet.tc = self.marked(packet.tc)
+        return Ether(dst=BACKENDS[self.version], src=LAN) / packet
+
+    def overhead(self):
+        return 0
+
+    def told(self, what, l4, tcp, speaker, **cut):
+        """A router before the backend complains of `heard`, and what the client hears."""
+        hop, hop_mac = INSIDE[self.version]
+        return [about(self.version, (hop_mac, LAN), 64, (hop, self.client), what, self.heard(l4, tcp), **cut),
+                about(self.version, (WAN, GATEWAY), 63, (speaker, self.client), what, self.recalled(l4, tcp), **cut)]
+
+    def hears_itself(self, protocol):
+        """A router on the way to the client complains of what the backend sent."""
+        direct = ip(self.version, self.vip, self.client, 60) / protocol
+        arrived, left = (about(self.version, (GATEWAY, WAN), hops, (OUTSIDE[self.version], self.vip), "big", direct)
+                         for hops in (50, 49))
+        return [arrived, self.to_backend(left[Ether].payload)]
+
+
+def readdressed(version):
+    yield L3dsr(version)
+
+
 def syn(s, d):
     return TCP(sport=s, dport=d, flags="S", seq=100, window=5000)
 
@@ -518,7 +566,7 @@ def datagram(data, **more):
     return lambda s, d: UDP(sport=s, dport=d, **more) / Raw(data)
 
 
-for prefix, all_ways in (("", ways), ("tunnel-", tunnels)):
+for prefix, all_ways in (("", ways), ("tunnel-", tunnels), ("l3dsr-", readdressed)):
     big, hops, options, pieces, errors = [], [], [], [], []
     for v in (4, 6):
         for way in all_ways(v):
@@ -572,7 +620,10 @@ for prefix, all_ways in (("", ways), ("tunnel-", tunnels)):
                 left = about(v, (GATEWAY, WAN), 49, (OUTSIDE[v], way.vip), "big", direct)
                 errors += [arrived, way.to_backend(left[Ether].payload, 0xC0)]
                 heard = way.heard(syn, True)
-                if way.kind is None:
+                if way.kind == "l3dsr":
+                    port = "10.0.0.2" if v == 4 else "2001:db8::2"
+                    errors += way.told("hops", syn, True, port) + way.told("big", syn, True, way.vip, length=8)
+                elif way.kind is None:
                     hop, hop_mac = INSIDE[v]
                     errors += [about(v, (hop_mac, LAN), 64, (hop, way.client), "hops", heard),
                                about(v, (WAN, GATEWAY), 63, (hop, way.client), "hops", heard)]
@@ -589,6 +640,27 @@ for prefix, all_ways in (("", ways), ("tunnel-", tunnels)):
     save(f"{prefix}options", options)
     save(f"{prefix}fragments-tcp", pieces)
     save(f"{prefix}errors-tcp", errors)
+
+# L3DSR: TCP and UDP with every ECN, UDP in fragments, errors about UDP.
+plain, pieces, errors = [], [], []
+for v in (4, 6):
+    way = L3dsr(v)
+    for tos, l4, tcp in ((0xB8 | 2, lambda s, d: TCP(sport=s, dport=d, flags="S", seq=1, options=OPTIONS), True), (1, segment(b""), True),
+                         (3, segment(b"odd", "PA"), True), (0xFC, segment(b"even"), True), (0x14, segment(b"marked already"), True),
+                         (0x28, datagram(b"datagram"), False), (3, datagram(b""), False)):
+        plain += [Ether(dst=WAN, src=GATEWAY) / way.said(l4, tcp, tos=tos), way.to_backend(way.heard(l4, tcp, tos=tos))]
+    if v == 4:
+        plain += way.request(datagram(b"no checksum", chksum=0), False)
+    for before, after in zip(parts(v, way.said(datagram(bytes(ODD)), False, tos=1)), parts(v, way.heard(datagram(bytes(ODD)), False, tos=1))):
+        pieces += [Ether(dst=WAN, src=GATEWAY) / before, way.to_backend(after)]
+    port = "10.0.0.2" if v == 4 else "2001:db8::2"
+    l4 = datagram(b"datagram")
+    errors += way.request(l4, False) + way.hears_itself(UDP(sport=80, dport=40000) / Raw(b"straight to the client"))
+    for what, speaker in (("big", way.vip), ("hops", port), ("host", way.vip)):
+        errors += way.told(what, l4, False, speaker) + way.told(what, l4, False, speaker, length=8)
+save("l3dsr", plain)
+save("l3dsr-fragments", pieces)
+save("l3dsr-errors", errors)
 
 # UDP without a checksum stays without.
 save("unsummed", [frame for way in ways(4) for frame in way.request(datagram(b"no checksum", chksum=0), False)])

@@ -100,6 +100,8 @@ words! {
         Gue = "gue",
         /// Generic routing encapsulation, RFC 2784.
         Gre = "gre",
+        /// No header: addressed to the backend, and the DSCP names the VIP.
+        L3dsr = "l3dsr",
     }
 }
 

@@ -140,8 +140,8 @@ fn check_backend(reader: &mut Reader, path: &str, service: &Service, backend: &B
         reader.error(&path, format!("{} is {what}", address.ip), "use the address of a server");
         return;
     }
-    // A tunnel carries either family over either.
-    let tunnelled = service.mode == Mode::Dsr && service.tunnel != Tunnel::None;
+    // A tunnel carries either family over either, unless it is none.
+    let tunnelled = service.mode == Mode::Dsr && !matches!(service.tunnel, Tunnel::None | Tunnel::L3dsr);
     if address.ip.is_ipv6() != service.vip.is_ipv6() && service.mode != Mode::FullNat && !tunnelled {
         let family = if service.vip.is_ipv6() { "an IPv6" } else { "an IPv4" };
         let problem = format!("{} and the VIP {} are of different families", address.ip, service.vip);

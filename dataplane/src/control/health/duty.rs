@@ -11,7 +11,7 @@ use crate::control::events::About;
 use crate::control::{frames, slots};
 use crate::packet::{Packet, VecPacket};
 use crate::snapshot::Port;
-use crate::tunnel::Encapsulation;
+use crate::tunnel;
 use crate::wire::ethernet::{self, ethertype};
 use crate::wire::protocol;
 use crate::worker::{PROBE_FRAME, Probe};
@@ -395,9 +395,9 @@ fn source(port: &Port, spec: &Spec) -> Option<IpAddr> {
 }
 
 /// The largest packet of a check that leaves by `port`, with room for the tunnel around it.
-fn largest(port: &Port, tunnel: Option<&Encapsulation>) -> u16 {
+fn largest(port: &Port, tunnel: Option<&tunnel::Way>) -> u16 {
     let frame = port.mtu.min((PROBE_FRAME - ethernet::LEN) as u16);
-    frame.saturating_sub(tunnel.map_or(0, Encapsulation::overhead) as u16)
+    frame.saturating_sub(tunnel.map_or(0, tunnel::Way::overhead) as u16)
 }
 
 /// The frame of a packet on its way out, in the tunnel to its backend if there is one.
@@ -405,7 +405,7 @@ fn framed(
     port: &Port,
     to: ethernet::Mac,
     id: crate::route::PortId,
-    tunnel: Option<&Encapsulation>,
+    tunnel: Option<&tunnel::Way>,
     outgoing: &Outgoing,
 ) -> Option<Probe> {
     let mut packet = VecPacket::new(&[&[0; ethernet::LEN], &*outgoing.packet].concat());
