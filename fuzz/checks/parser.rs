@@ -38,7 +38,7 @@ fn parts() -> Parts {
     let addresses = ["10.0.0.2/24", "2001:db8::2/64"].map(|address| address.parse().expect("an address"));
     Parts {
         generation: 1,
-        ports: vec![Port { mac: Mac(OUR_MAC), mtu: MTU, addresses: addresses.into() }],
+        ports: vec![Port { mac: Mac(OUR_MAC), mtu: MTU, addresses: addresses.into(), host: None }],
         ..Parts::default()
     }
 }
@@ -69,6 +69,7 @@ fn open() -> Parts {
                 hash_fields: HashFields::ALL,
                 affinity: None,
                 mss: None,
+                resets_unknown: false,
                 scheduler: scheduler::build(Scheduler::RoundRobin, &[candidate], MaglevParameters::default()),
             });
         }
