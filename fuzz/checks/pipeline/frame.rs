@@ -39,6 +39,11 @@ impl Shape {
             sequence: [1000, 1000, 5000, 0x8000_0000][usize::from(how >> 6)],
         }
     }
+
+    /// With some way to go.
+    pub fn alive(self) -> Self {
+        Self { hops: 64, ..self }
+    }
 }
 
 /// To the balancer's `port`, from the gateway or the hosts of a link.

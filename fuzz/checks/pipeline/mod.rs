@@ -201,7 +201,7 @@ fn neighbors_talk(world: &mut World, reader: &mut Reader<'_>) {
         0 => frame::arp(port, how >> 3, who),
         1 => frame::discovery(port, how >> 3, who),
         2 => {
-            let shape = Shape::read(reader, how & 8 == 0);
+            let shape = Shape::read(reader, how & 8 == 0).alive();
             let (own, to) = match (port, how & 16 == 0) {
                 (WAN, true) => ("10.0.0.2", "198.51.100.1"),
                 (WAN, false) => ("2001:db8::2", "2001:db8:ffff::1"),

@@ -164,6 +164,9 @@ const HOPS: [(u8, &str); 12] = [
     (WAN, "2001:db8::77"),
 ];
 
+/// Those that are known at first.
+const KNOWN: usize = 10;
+
 /// A packet, and which one it was on arrival.
 pub struct Traced {
     packet: VecPacket,
@@ -240,6 +243,8 @@ pub struct World {
     lines: Vec<Vec<Line>>,
     leaving: Leaving,
     menu: Vec<Arc<Snapshot>>,
+    /// [`HOPS`], read once.
+    hops: Vec<(u8, IpAddr)>,
     /// Frames on the LAN are in this VLAN.
     vlan: Option<u16>,
     /// What the host's kernel was given.
@@ -368,6 +373,7 @@ impl World {
             lines: Vec::new(),
             leaving: Rc::clone(&leaving),
             menu,
+            hops: HOPS.iter().map(|&(port, hop)| (port, hop.parse().expect("an address"))).collect(),
             vlan,
             for_host: Vec::new(),
             now: 0,
@@ -408,11 +414,10 @@ impl World {
     /// Before an input: the first snapshot, and all neighbours known.
     pub fn begin(&mut self) {
         if std::mem::take(&mut self.changed) {
-            self.publish(0);
+            self.tell_snapshot(0);
             for hop in 0..HOPS.len() {
-                self.neighbor(hop, u8::from(hop < 10));
+                self.tell_neighbor(hop, hop < KNOWN);
             }
-            self.changed = false;
         }
         self.patience = 0;
         self.settle();
@@ -424,10 +429,7 @@ impl World {
         // Twice: what is only found to be over when time goes on is over a while later.
         for _ in 0..2 {
             self.now = self.now.wrapping_add(Self::AGES);
-            for _ in 0..4 {
-                self.now = self.now.wrapping_add(2_000);
-                self.settle();
-            }
+            self.settle();
         }
         for worker in &self.workers {
             assert_eq!(worker.pipeline().connections(), 0, "every connection is over some day");
@@ -463,9 +465,7 @@ impl World {
     pub fn publish(&mut self, choice: usize) {
         self.changed = true;
         self.judge.begin_era();
-        for control in &mut self.controls {
-            control.send(Command::Publish(Arc::clone(&self.menu[choice]))).expect("room");
-        }
+        self.tell_snapshot(choice);
         self.settle();
     }
 
@@ -473,13 +473,22 @@ impl World {
     pub fn neighbor(&mut self, number: usize, how: u8) {
         self.changed = true;
         self.judge.begin_era();
-        let (port, address) = HOPS[number % HOPS.len()];
-        let address: IpAddr = address.parse().expect("an address");
-        let mac = (how != 0).then(|| bed::mac_of(address));
+        self.tell_neighbor(number % HOPS.len(), how != 0);
+        self.settle();
+    }
+
+    fn tell_snapshot(&mut self, choice: usize) {
+        for control in &mut self.controls {
+            control.send(Command::Publish(Arc::clone(&self.menu[choice]))).expect("room");
+        }
+    }
+
+    fn tell_neighbor(&mut self, number: usize, known: bool) {
+        let (port, address) = self.hops[number];
+        let mac = known.then(|| bed::mac_of(address));
         for control in &mut self.controls {
             control.send(Command::Neighbor { hop: NextHop { port, address }, mac }).expect("room");
         }
-        self.settle();
     }
 
     /// A frame arrives at a port, at some worker's queue. Two bits of `worker` say what tags it has.
