@@ -506,7 +506,7 @@ impl World {
             (3, 1..) if vlan.is_none() => VecPacket::new(&tagged(frame.clone(), 0x8100, 5 << 13)),
             // Taken off by the port.
             (2, _) => VecPacket::new(&frame).with_rx_vlan(5 << 13 | vlan.unwrap_or(0)),
-            // Twice, or of another VLAN.
+            // By a provider's bridge.
             (3, 0) => VecPacket::new(&tagged(frame.clone(), 0x88a8, 9)),
             _ => match vlan {
                 Some(vlan) => VecPacket::new(&tagged(frame.clone(), 0x8100, vlan)),
