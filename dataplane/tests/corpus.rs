@@ -1,9 +1,12 @@
 //! What the fuzzers found worth keeping (`fuzz/corpus`), and what they once broke, as ordinary tests.
 
+mod bed;
 #[path = "../../fuzz/checks/config.rs"]
 mod config;
 #[path = "../../fuzz/checks/parser.rs"]
 mod parser;
+#[path = "../../fuzz/checks/pipeline/mod.rs"]
+mod pipeline;
 #[path = "../../fuzz/checks/plain.rs"]
 mod plain;
 
@@ -30,6 +33,11 @@ fn replay(target: &str, check: fn(&[u8])) {
 #[test]
 fn parser_inputs() {
     replay("parser", parser::check);
+}
+
+#[test]
+fn pipeline_inputs() {
+    replay("pipeline", pipeline::check);
 }
 
 #[test]

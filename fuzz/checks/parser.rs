@@ -118,7 +118,9 @@ fn flow(frame: &[u8]) -> Option<Plain> {
     let version = if ethertype == 0x0800 { 4 } else { 6 };
     let nobody = match packet.source {
         IpAddr::V4(v4) => matches!(v4.octets()[0], 0 | 127 | 224..),
-        IpAddr::V6(v6) => v6.is_multicast() || v6.is_loopback() || v6.is_unspecified(),
+        IpAddr::V6(v6) => {
+            v6.is_multicast() || v6.is_loopback() || v6.is_unspecified() || v6.to_ipv4_mapped().is_some()
+        }
     };
     let ours = frame[..6] == OUR_MAC && matches!(ethertype, 0x0800 | 0x86dd) && bytes[0] >> 4 == version;
     (ours && !nobody && !packet.fragment && packet.has_transport(bytes)).then_some(packet)
