@@ -69,7 +69,7 @@ fn ip(port: u8, ends: (IpAddr, IpAddr), protocol: u8, hops: u8, options: bool, p
             let mut frame = ethernet(port, 0x0800).to_vec();
             let header = if options { 24 } else { 20 };
             let total = (header + payload.len()) as u16;
-            frame.extend([0x40 | header as u8 / 4, 0]);
+            frame.extend([0x40 | (header as u8 / 4), 0]);
             frame.extend(total.to_be_bytes());
             frame.extend([0x12, 0x34, 0, 0, hops, protocol, 0, 0]);
             frame.extend(from.octets());
@@ -169,7 +169,7 @@ pub fn fragments(whole: &[u8], size: usize, identification: u8) -> Vec<Vec<u8>> 
             let header = &mut frame[ETHERNET..];
             header[2..4].copy_from_slice(&((packet.l4 + piece.len()) as u16).to_be_bytes());
             header[5] = identification;
-            header[6..8].copy_from_slice(&(u16::from(more) << 13 | offset / 8).to_be_bytes());
+            header[6..8].copy_from_slice(&((u16::from(more) << 13) | (offset / 8)).to_be_bytes());
             plain::seal_v4(header);
         } else {
             frame.extend(&bytes[..40]);

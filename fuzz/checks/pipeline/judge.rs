@@ -77,10 +77,10 @@ impl Judge {
         );
         let icmp = matches!(packet.protocol, ICMP | ICMPV6);
         // What the balancer made is sound, and what it changed is if it was.
-        if origin.is_none_or(|origin| origin.sound) || (icmp && !packet.fragment) {
-            if let Err(error) = plain::verify(out, gue(port)) {
-                panic!("{error}: {out:02x?} was {:02x?}", origin.map(|origin| &origin.frame));
-            }
+        if (origin.is_none_or(|origin| origin.sound) || (icmp && !packet.fragment))
+            && let Err(error) = plain::verify(out, gue(port))
+        {
+            panic!("{error}: {out:02x?} was {:02x?}", origin.map(|origin| &origin.frame));
         }
         if let Some(origin) = origin
             && !icmp
