@@ -337,25 +337,26 @@ async fn poll(control: Arc<Control>) {
     };
     let rings = bell.descriptor().and_then(|fd| fd.try_clone_to_owned().ok());
     let rings = rings.and_then(|fd| pipe::Receiver::from_owned_fd(fd).ok());
-    let mut pause = LIVELY;
+    let (mut pause, mut rang) = (LIVELY, false);
     loop {
-        let lively = control.balancer().poll();
+        let woken = std::mem::take(&mut rang);
+        let lively = control.balancer().poll() || woken;
         control.turns.add(1);
         let leisure = control.balancer().leisure();
         pause = if lively { LIVELY } else { (pause * 2).min(leisure) };
-        // While something goes on they are looked at anyway, and need not ring.
-        let doze = pause > LIVELY && rings.is_some();
+        // While something goes on they are looked at anyway, and need not ring: nobody can wake this thread at will.
+        let mut doze = pause > LIVELY && rings.is_some();
         if doze {
             bell.lie_down();
             if control.balancer().links.have_more() {
                 bell.get_up();
-                continue;
+                (pause, doze) = (LIVELY, false);
             }
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             // A worker says something.
-            () = rung(rings.as_ref()), if doze => {}
+            () = rung(rings.as_ref()), if doze => rang = true,
             // A check has something to send.
             () = exchange.sent() => {}
         }
