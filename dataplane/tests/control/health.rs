@@ -7,7 +7,7 @@ use dataplane::wire::ethernet::Mac;
 use dataplane::wire::ndp;
 use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use std::fmt::Write as _;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 const CHECKED: &str =
@@ -233,7 +233,7 @@ fn checks_are_readdressed() {
     let daemon = Daemon::start(&text);
     // As a backend does it: the VIP again, and checksums as they were.
     let vips = [[192, 0, 2, 40].into(), "2001:db8:f::40".parse::<Ipv6Addr>().unwrap().into()];
-    let backends = [[10, 1, 0, 11].into(), "2001:db8::11".parse::<Ipv6Addr>().unwrap().into()];
+    let backends: [IpAddr; 2] = [[10, 1, 0, 11].into(), "2001:db8::11".parse::<Ipv6Addr>().unwrap().into()];
     let restore = [0, 1].map(|v6| {
         let gue = tunnel::GueForm { port: 6080, direct: true };
         let options = tunnel::Options::new(ctl::config::Tunnel::L3dsr, gue, v6 == 1, &[]);
@@ -258,7 +258,11 @@ fn checks_are_readdressed() {
                         reply_from_tunnel(&daemon, &frame);
                         continue;
                     }
-                    assert!(to == [10, 1, 0, 11] || to == frame[38..54] && v6 == 1, "to the backend");
+                    let octets = |address: &IpAddr| match address {
+                        IpAddr::V4(v4) => v4.octets().to_vec(),
+                        IpAddr::V6(v6) => v6.octets().to_vec(),
+                    };
+                    assert_eq!(to, octets(&backends[v6]), "to the backend");
                     let mut packet = VecPacket::new(&frame);
                     restore[v6].apply(&mut packet, 0).unwrap();
                     if answers {
