@@ -217,7 +217,8 @@ pub struct Service {
     /// How long a backend that begins to serve takes to reach its weight; `None`: it has it at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<TimeSpan>,
-    /// With TCP: what becomes of segments of connections that are not known. `None`: see [`Service::on_unknown`].
+    /// With TCP: what becomes of segments of connections that are not known. `None`: `"adopt"` with `nat` and `dsr`,
+    /// `"reset"` with `full-nat`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_connections: Option<UnknownConnections>,
     #[serde(default)]
