@@ -3,13 +3,13 @@
 mod bed;
 
 use bed::{
-    ACK, Bed, GATEWAY_MAC, LAN, PORT_MACS, RST, SYN, Segment, ServiceSpec, WAN, mac_of, parse, parse_problem,
-    spec, tcp, two_arm, udp,
+    ACK, Bed, GATEWAY_MAC, LAN, PORT_MACS, RST, SYN, Segment, ServiceSpec, WAN, icmp_error, mac_of, parse,
+    parse_problem, spec, steering, tcp, two_arm, udp,
 };
 use ctl::config::{Mode, Mss, Ports, Protocol};
 use dataplane::flow::FlowKey;
 use dataplane::pipeline::{Fate, Question};
-use dataplane::steering::{Spread, Steering};
+use dataplane::steering::Steering;
 use dataplane::verdict::DropReason;
 use dataplane::wire::checksum::Sum;
 use dataplane::wire::fragment::Fragment;
@@ -40,24 +40,6 @@ fn services() -> Vec<ServiceSpec> {
         services.push(spec(MIXED, protocol, Mode::FullNat, &[BACKEND[0], BACKEND[1]]));
     }
     services
-}
-
-fn nic(workers: u8) -> Spread {
-    let mut state = 1u32;
-    let mut byte = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    let key: Vec<u8> = (0..52).map(|_| byte()).collect();
-    Spread::new(&key, (0..128).map(|n| n % workers).collect()).unwrap()
-}
-
-fn steering(kind: u8, workers: u8) -> Arc<Steering> {
-    Arc::new(match kind {
-        0 => Steering::keyed(workers, bed::secret()),
-        1 => Steering::one_end(workers, bed::secret(), nic(workers)),
-        _ => Steering::both_ends(workers, bed::secret(), nic(workers)),
-    })
 }
 
 fn bed_of(services: &[ServiceSpec]) -> Bed {
@@ -331,28 +313,6 @@ fn the_segment_size_leaves_room_for_the_longer_header() {
     }
 }
 
-/// An error that arrives by `port`: type, code and second word.
-fn error(port: u8, from: &str, to: IpAddr, (kind, code, rest): (u8, u8, u32), quote: &[u8]) -> Vec<u8> {
-    let from: IpAddr = from.parse().unwrap();
-    let mac = if port == WAN { GATEWAY_MAC } else { mac_of(from) };
-    let builder = PacketBuilder::ethernet2(mac.0, PORT_MACS[usize::from(port)].0);
-    let mut frame = Vec::new();
-    match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => builder
-            .ipv4(from.octets(), to.octets(), 60)
-            .icmpv4_raw(kind, code, rest.to_be_bytes())
-            .write(&mut frame, quote)
-            .unwrap(),
-        (IpAddr::V6(from), IpAddr::V6(to)) => builder
-            .ipv6(from.octets(), to.octets(), 60)
-            .icmpv6_raw(kind, code, rest.to_be_bytes())
-            .write(&mut frame, quote)
-            .unwrap(),
-        _ => panic!("mixed families"),
-    }
-    frame
-}
-
 /// A quote as a frame, so that it can be parsed as one.
 fn framed(quote: &[u8]) -> Vec<u8> {
     let kind = if quote[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
@@ -394,7 +354,7 @@ fn errors_are_told_in_the_family_of_who_hears_them() {
             for what in [TOO_BIG, EXPIRED, NO_PORT, PARAMETER] {
                 // About what goes to the backend, by a router before it, to the client.
                 let [spoken, told] = what[other];
-                let frame = error(LAN, INNER[other], heard.from.ip(), spoken, &left[14..]);
+                let frame = icmp_error(LAN, INNER[other], heard.from.ip(), spoken, &left[14..]);
                 let problem = parse_problem(&pass(&mut bed, LAN, &frame, WAN));
                 assert_eq!((problem.kind, problem.code, problem.rest), told);
                 let port: IpAddr = ["10.0.0.2", "2001:db8::2"][v6].parse().unwrap();
@@ -406,7 +366,7 @@ fn errors_are_told_in_the_family_of_who_hears_them() {
                 assert_eq!(quoted.hop_limit, 63);
                 // About what goes to the client, to the backend.
                 let [spoken, told] = what[v6];
-                let frame = error(WAN, OUTER[v6], vip, spoken, &returned[14..]);
+                let frame = icmp_error(WAN, OUTER[v6], vip, spoken, &returned[14..]);
                 let problem = parse_problem(&pass(&mut bed, WAN, &frame, LAN));
                 assert_eq!((problem.kind, problem.code, problem.rest), told);
                 assert_eq!((problem.from, problem.to), (heard.from.ip(), heard.to.ip()));
@@ -416,13 +376,13 @@ fn errors_are_told_in_the_family_of_who_hears_them() {
             }
             // Eight bytes of the transport header are enough.
             let cut = if other == 0 { 14 + 20 + 8 } else { 14 + 40 + 8 };
-            let frame = error(LAN, INNER[other], heard.from.ip(), TOO_BIG[other][0], &left[14..cut]);
+            let frame = icmp_error(LAN, INNER[other], heard.from.ip(), TOO_BIG[other][0], &left[14..cut]);
             let problem = parse_problem(&pass(&mut bed, LAN, &frame, WAN));
             let sent = if v6 == 0 { &said[34..38] } else { &said[54..58] };
             assert_eq!(problem.quote[problem.quote.len() - 8..][..4], *sent);
             // The other family has no word for it.
             let unheard = [(3, 14, 0), (4, 2, 0)][other];
-            bed.send(LAN, &error(LAN, INNER[other], heard.from.ip(), unheard, &left[14..]));
+            bed.send(LAN, &icmp_error(LAN, INNER[other], heard.from.ip(), unheard, &left[14..]));
             assert_eq!(bed.receive(WAN), None);
         }
         assert_eq!(bed.drops(), [("icmp_untranslatable", 4)]);
@@ -437,8 +397,13 @@ fn long_quotes_are_cut_to_what_an_error_may_have() {
         let left = bed.pass(WAN, &request(v6, false, 0).frame(WAN, &[3; 1400]), LAN);
         let heard = parse(&left);
         let quote = &left[14..];
-        let frame =
-            error(LAN, INNER[1 - v6], heard.from.ip(), NO_PORT[1 - v6][0], &quote[..quote.len().min(1232)]);
+        let frame = icmp_error(
+            LAN,
+            INNER[1 - v6],
+            heard.from.ip(),
+            NO_PORT[1 - v6][0],
+            &quote[..quote.len().min(1232)],
+        );
         let told = bed.pass(LAN, &frame, WAN);
         assert_eq!(told.len(), 14 + most);
         // By its own word the quoted packet has its whole length.
@@ -651,7 +616,7 @@ fn nothing_on_the_wire_may_bear_a_mapped_address() {
     }
     let quote = tcp("[::ffff:192.0.2.60]:80", "[::ffff:198.51.100.7]:40000", ACK).frame(WAN, b"");
     let to = "::ffff:192.0.2.60".parse().unwrap();
-    bed.send(WAN, &error(WAN, OUTER[1], to, NO_PORT[1][0], &quote[14..]));
+    bed.send(WAN, &icmp_error(WAN, OUTER[1], to, NO_PORT[1][0], &quote[14..]));
     assert_eq!(bed.receive(LAN).or_else(|| bed.receive(WAN)), None);
     assert_eq!(bed.drops(), [("ip_source", 2), ("icmp_unrelated", 1), ("no_service", 2)]);
     bed.check_conservation();

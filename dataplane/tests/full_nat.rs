@@ -2,10 +2,13 @@
 
 mod bed;
 
-use bed::{ACK, Bed, FIN, LAN, Left, RST, SYN, Segment, ServiceSpec, WAN, parse, spec, tcp, two_arm, udp};
+use bed::{
+    ACK, Bed, FIN, LAN, Left, RST, SYN, Segment, ServiceSpec, WAN, nic, parse, spec, steering, tcp, two_arm,
+    udp,
+};
 use ctl::config::{Mode, Ports, Protocol};
 use dataplane::flow::FlowKey;
-use dataplane::steering::{Spread, Steering, deal};
+use dataplane::steering::{Steering, deal};
 use dataplane::verdict::DropReason;
 use etherparse::{Icmpv4Type, Icmpv6Type, SlicedPacket, TransportSlice, icmpv4, icmpv6};
 use proptest::prelude::*;
@@ -42,25 +45,6 @@ fn narrow(backends: usize, first: u16, last: u16) -> Bed {
 fn open(bed: &mut Bed, port: u16) -> Option<Left> {
     bed.send(WAN, &tcp(&format!("198.51.100.7:{port}"), VIP4, SYN).frame(WAN, b""));
     bed.receive(LAN).map(|frame| parse(&frame))
-}
-
-fn nic(workers: u8) -> Spread {
-    let mut state = 1u32;
-    let mut byte = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    let key: Vec<u8> = (0..52).map(|_| byte()).collect();
-    Spread::new(&key, (0..128).map(|n| n % workers).collect()).unwrap()
-}
-
-/// Keyed, by one end, by both ends.
-fn steering(kind: u8, workers: u8) -> Arc<Steering> {
-    Arc::new(match kind {
-        0 => Steering::keyed(workers, bed::secret()),
-        1 => Steering::one_end(workers, bed::secret(), nic(workers)),
-        _ => Steering::both_ends(workers, bed::secret(), nic(workers)),
-    })
 }
 
 /// Clients speak with backends, `arrives` names the worker that a packet comes to by its port and ends.

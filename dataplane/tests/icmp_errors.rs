@@ -3,16 +3,13 @@
 mod bed;
 
 use bed::{
-    ACK, Bed, GATEWAY_MAC, LAN, PORT_MACS, SYN, Segment, WAN, mac_of, parse_problem, spec, tcp, tunnelled,
-    two_arm, udp,
+    ACK, Bed, GATEWAY_MAC, LAN, PORT_MACS, SYN, Segment, WAN, icmp_error, mac_of, parse_problem, spec,
+    steering, tcp, tunnelled, two_arm, udp,
 };
 use ctl::config::{Mode, Protocol, Tunnel};
-use dataplane::steering::{Spread, Steering};
 use dataplane::wire::checksum::Sum;
-use etherparse::PacketBuilder;
 use proptest::prelude::*;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 const CLIENT: [&str; 2] = ["198.51.100.7", "2001:db8:ffff::7"];
 /// Routers beyond the gateway, and between the balancer and its backends.
@@ -33,16 +30,6 @@ const BEHIND: [[[&str; 2]; 2]; 4] = [
     [["192.0.2.46", "2001:db8:a::46"], ["192.0.2.47", "2001:db8:a::47"]],
 ];
 
-fn nic(workers: u8) -> Spread {
-    let mut state = 1u32;
-    let mut byte = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    let key: Vec<u8> = (0..52).map(|_| byte()).collect();
-    Spread::new(&key, (0..128).map(|n| n % workers).collect()).unwrap()
-}
-
 /// Every mode in both families, over so many workers; `kind` says how owners are found.
 fn bed(workers: u8, kind: u8) -> Bed {
     let mut services = Vec::new();
@@ -60,36 +47,9 @@ fn bed(workers: u8, kind: u8) -> Bed {
             }
         }
     }
-    let steering = match kind {
-        0 => Steering::keyed(workers, bed::secret()),
-        1 => Steering::one_end(workers, bed::secret(), nic(workers)),
-        _ => Steering::both_ends(workers, bed::secret(), nic(workers)),
-    };
-    let mut bed = Bed::steered(&Arc::new(steering), 1000, two_arm(&services), &[]);
+    let mut bed = Bed::steered(&steering(kind, workers), 1000, two_arm(&services), &[]);
     bed.know_all();
     bed
-}
-
-/// An error that arrives by `port`: type, code and second word.
-fn error(port: u8, from: &str, to: IpAddr, (kind, code, rest): (u8, u8, u32), quote: &[u8]) -> Vec<u8> {
-    let from: IpAddr = from.parse().unwrap();
-    let mac = if port == WAN { GATEWAY_MAC } else { mac_of(from) };
-    let builder = PacketBuilder::ethernet2(mac.0, PORT_MACS[usize::from(port)].0);
-    let mut frame = Vec::new();
-    match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => builder
-            .ipv4(from.octets(), to.octets(), 60)
-            .icmpv4_raw(kind, code, rest.to_be_bytes())
-            .write(&mut frame, quote)
-            .unwrap(),
-        (IpAddr::V6(from), IpAddr::V6(to)) => builder
-            .ipv6(from.octets(), to.octets(), 60)
-            .icmpv6_raw(kind, code, rest.to_be_bytes())
-            .write(&mut frame, quote)
-            .unwrap(),
-        _ => panic!("mixed families"),
-    }
-    frame
 }
 
 const TOO_BIG: [(u8, u8, u32); 2] = [(3, 4, 1280), (2, 0, 1280)];
@@ -180,7 +140,7 @@ proptest! {
         let cut = |packet: &[u8]| (ip + 8 + cut).min(packet.len());
         let quote = &left[14..14 + cut(&left[14..])];
         let from = if far { INNER[v6] } else { BACKEND[v6] };
-        let told = parse_problem(&through(&mut bed, at, LAN, &error(LAN, from, source(&left), said, quote), WAN));
+        let told = parse_problem(&through(&mut bed, at, LAN, &icmp_error(LAN, from, source(&left), said, quote), WAN));
         let expired = what == 1 && far;
         let speaker = if expired { ["10.0.0.2", "2001:db8::2"][v6] } else { vip };
         prop_assert_eq!((told.from.to_string(), told.to), (speaker.to_owned(), client));
@@ -200,7 +160,7 @@ proptest! {
         bed.now += 500;
         let quote = &left[14..14 + cut(&left[14..])];
         let from = if far { OUTER[v6] } else { CLIENT[v6] };
-        let told = parse_problem(&through(&mut bed, at, WAN, &error(WAN, from, vip.parse().unwrap(), said, quote), LAN));
+        let told = parse_problem(&through(&mut bed, at, WAN, &icmp_error(WAN, from, vip.parse().unwrap(), said, quote), LAN));
         let speaker = if full { answer.to.ip().to_string() } else { from.to_owned() };
         prop_assert_eq!((told.from.to_string(), told.to), (speaker, backend.ip()));
         prop_assert_eq!((told.kind, told.code, told.rest, told.hop_limit), (said.0, said.1, said.2, 59));
@@ -227,7 +187,7 @@ proptest! {
             let at = at.index(quote.len());
             quote[at] = *value;
         }
-        let mut frame = error(LAN, INNER[outer], source(&left), TOO_BIG[outer], &quote);
+        let mut frame = icmp_error(LAN, INNER[outer], source(&left), TOO_BIG[outer], &quote);
         if !sealed {
             let len = frame.len();
             frame[len - 1] ^= 0x55;
@@ -249,7 +209,7 @@ fn backends_that_answer_directly_hear_what_the_way_to_the_client_says() {
             let mut bed = bed(workers, 0);
             let (segment, _, _) = request(&mut bed, DSR[v6], 4000, true, b"");
             let answer = forwarded(&segment.reply(ACK).frame(LAN, &[7; 1000]));
-            let frame = error(WAN, OUTER[v6], DSR[v6].parse().unwrap(), TOO_BIG[v6], &answer[..100]);
+            let frame = icmp_error(WAN, OUTER[v6], DSR[v6].parse().unwrap(), TOO_BIG[v6], &answer[..100]);
             let told = through(&mut bed, usize::from(workers) - 1, WAN, &frame, LAN);
             assert_eq!(told[..6], mac_of(BACKEND[v6].parse().unwrap()).0);
             assert_eq!(told[14..], forwarded(&frame));
@@ -257,7 +217,7 @@ fn backends_that_answer_directly_hear_what_the_way_to_the_client_says() {
 
             // A router that the client's packet met behind the balancer.
             let (_, _, left) = request(&mut bed, DSR[v6], 4000, true, b"");
-            let frame = error(LAN, INNER[v6], CLIENT[v6].parse().unwrap(), EXPIRED[v6], &left[14..]);
+            let frame = icmp_error(LAN, INNER[v6], CLIENT[v6].parse().unwrap(), EXPIRED[v6], &left[14..]);
             let told = through(&mut bed, 0, LAN, &frame, WAN);
             assert_eq!(told[14..], forwarded(&frame));
             assert_eq!(told[..6], GATEWAY_MAC.0);
@@ -288,7 +248,7 @@ fn backends_behind_tunnels_hear_through_the_tunnel() {
         let mut bed = bed(3, 0);
         let (segment, _, first) = request(&mut bed, vip, 4000, true, b"");
         let answer = forwarded(&segment.reply(ACK).frame(LAN, &[7; 301]));
-        let frame = error(WAN, OUTER[v6], vip.parse().unwrap(), TOO_BIG[v6], &answer);
+        let frame = icmp_error(WAN, OUTER[v6], vip.parse().unwrap(), TOO_BIG[v6], &answer);
         let told = through(&mut bed, 2, WAN, &frame, LAN);
         let at = inner(outer, kind);
         assert_eq!(told[at..], forwarded(&frame));
@@ -321,7 +281,7 @@ fn clients_hear_what_happened_in_the_tunnel() {
         {
             // As much as Linux quotes.
             let quote = &left[14..14 + [548, 1232][outer]];
-            let frame = error(LAN, INNER[outer], source(&left), said, quote);
+            let frame = icmp_error(LAN, INNER[outer], source(&left), said, quote);
             let told = parse_problem(&through(&mut bed, worker, LAN, &frame, WAN));
             assert_eq!((told.kind, told.code, told.rest), expected, "{vip}");
             assert_eq!((told.from.to_string(), told.to.to_string()), (vip.into(), CLIENT[v6].into()));
@@ -334,10 +294,10 @@ fn clients_hear_what_happened_in_the_tunnel() {
         // Too little to know whose it was, and what is nobody's affair outside.
         let mut short = left[14..at].to_vec();
         short.extend(&left[at..at + 8 - (at - 14 - [20, 40][outer]).min(8)]);
-        bed.send(LAN, &error(LAN, INNER[outer], source(&left), TOO_BIG[outer], &short));
-        bed.send(LAN, &error(LAN, INNER[outer], source(&left), PARAMETER[outer], &left[14..]));
+        bed.send(LAN, &icmp_error(LAN, INNER[outer], source(&left), TOO_BIG[outer], &short));
+        bed.send(LAN, &icmp_error(LAN, INNER[outer], source(&left), PARAMETER[outer], &left[14..]));
         let impossible = (TOO_BIG[outer].0, TOO_BIG[outer].1, 40);
-        bed.send(LAN, &error(LAN, INNER[outer], source(&left), impossible, &left[14..]));
+        bed.send(LAN, &icmp_error(LAN, INNER[outer], source(&left), impossible, &left[14..]));
         assert_eq!((bed.receive(WAN), bed.drops()), (None, vec![("tunnel_error", 3)]), "{vip}");
         bed.check_conservation();
     });
@@ -364,7 +324,7 @@ fn clients_hear_of_readdressed_packets_as_they_sent_them() {
             }
             for worker in 0..usize::from(workers) {
                 for (what, speaker) in [(TOO_BIG, Some(vip)), (EXPIRED, None)] {
-                    let message = error(LAN, INNER[v6], client, what[v6], &left[14..]);
+                    let message = icmp_error(LAN, INNER[v6], client, what[v6], &left[14..]);
                     let told = through(&mut bed, worker, LAN, &message, WAN);
                     parse_problem(&told);
                     let (header, port) = if v6 == 0 { (34, "10.0.0.2") } else { (54, "2001:db8::2") };
@@ -376,11 +336,11 @@ fn clients_hear_of_readdressed_packets_as_they_sent_them() {
             // Remarked on the way, or to a backend that is not in it: no connection's.
             let mut remarked = left[14..].to_vec();
             remarked[1] ^= 0x40;
-            bed.send(LAN, &error(LAN, INNER[v6], client, TOO_BIG[v6], &remarked));
+            bed.send(LAN, &icmp_error(LAN, INNER[v6], client, TOO_BIG[v6], &remarked));
             let mut foreign = left[14..].to_vec();
             let last = if v6 == 0 { 19 } else { 39 };
             foreign[last] ^= 0x7f;
-            bed.send(LAN, &error(LAN, INNER[v6], client, TOO_BIG[v6], &foreign));
+            bed.send(LAN, &icmp_error(LAN, INNER[v6], client, TOO_BIG[v6], &foreign));
             assert_eq!(bed.receive(WAN), None);
             assert_eq!(bed.dropped(dataplane::verdict::DropReason::IcmpUnrelated), 2);
             bed.check_conservation();
@@ -396,7 +356,7 @@ fn each_flaw_has_its_reason() {
         let (_, _, left) = request(&mut bed, NAT[v6], 4000, false, &[7; 100]);
         let quote = &left[14..];
         let client: IpAddr = CLIENT[v6].parse().unwrap();
-        let good = error(LAN, INNER[v6], client, TOO_BIG[v6], quote);
+        let good = icmp_error(LAN, INNER[v6], client, TOO_BIG[v6], quote);
         let changed = |at: usize, value: u8| {
             let mut frame = good.clone();
             frame[at] = value;
@@ -405,7 +365,7 @@ fn each_flaw_has_its_reason() {
         let about = |change: &dyn Fn(&mut Vec<u8>)| {
             let mut quote = quote.to_vec();
             change(&mut quote);
-            error(LAN, INNER[v6], client, TOO_BIG[v6], &quote)
+            icmp_error(LAN, INNER[v6], client, TOO_BIG[v6], &quote)
         };
         let echo = [1, 58][v6];
         let mut few_hops = good.clone();
@@ -436,7 +396,7 @@ fn each_flaw_has_its_reason() {
             ("icmp_fragment", about(later)),
             // Of another client, or to somebody else than who sent the packet.
             ("icmp_unrelated", about(&|quote| quote[ip] ^= 0x40)),
-            ("icmp_unrelated", error(LAN, INNER[v6], OUTER[v6].parse().unwrap(), TOO_BIG[v6], quote)),
+            ("icmp_unrelated", icmp_error(LAN, INNER[v6], OUTER[v6].parse().unwrap(), TOO_BIG[v6], quote)),
             // A packet that never left the balancer.
             ("icmp_unrelated", about(&|quote| quote[[19, 39][v6]] = 99)),
             ("hop_limit", few_hops),
@@ -460,7 +420,7 @@ fn each_flaw_has_its_reason() {
 #[test]
 fn fragments_of_icmp_have_their_own_reason() {
     let mut bed = bed(1, 0);
-    let mut frame = error(LAN, INNER[0], CLIENT[0].parse().unwrap(), TOO_BIG[0], &[0x45; 64]);
+    let mut frame = icmp_error(LAN, INNER[0], CLIENT[0].parse().unwrap(), TOO_BIG[0], &[0x45; 64]);
     frame[20] = 0x20;
     frame[24..26].fill(0);
     let sum = Sum::default().bytes(&frame[14..34]).checksum();
@@ -476,7 +436,7 @@ fn an_error_that_does_not_fit_is_not_answered() {
     let mut bed = Bed::new(1, 100, parts);
     bed.know_all();
     let (_, _, left) = request(&mut bed, NAT[0], 4000, false, &[7; 1000]);
-    bed.send(LAN, &error(LAN, INNER[0], CLIENT[0].parse().unwrap(), TOO_BIG[0], &left[14..]));
+    bed.send(LAN, &icmp_error(LAN, INNER[0], CLIENT[0].parse().unwrap(), TOO_BIG[0], &left[14..]));
     assert_eq!(
         (bed.receive(WAN).or_else(|| bed.receive(LAN)), bed.drops()),
         (None, vec![("mtu_exceeded", 1)])
@@ -493,7 +453,7 @@ fn an_error_waits_for_its_next_hop() {
     bed.parts.generation += 1;
     // Another MTU: neighbours are found anew.
     bed.publish();
-    bed.send(WAN, &error(WAN, OUTER[0], DSR[0].parse().unwrap(), TOO_BIG[0], &answer));
+    bed.send(WAN, &icmp_error(WAN, OUTER[0], DSR[0].parse().unwrap(), TOO_BIG[0], &answer));
     assert_eq!(bed.total(|c| c.held.get()), 1);
     bed.know(BACKEND[0]);
     parse_problem(&bed.receive(LAN).expect("released"));

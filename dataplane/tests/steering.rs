@@ -2,9 +2,9 @@
 
 mod bed;
 
-use bed::{ACK, Bed, LAN, SYN, WAN, parse, spec, tcp, two_arm, udp};
+use bed::{ACK, Bed, LAN, SYN, WAN, nic, parse, spec, tcp, two_arm, udp};
 use ctl::config::{Mode, Protocol};
-use dataplane::steering::{Spread, Steering, deal};
+use dataplane::steering::{Steering, deal};
 use dataplane::verdict::DropReason;
 use proptest::prelude::*;
 use std::net::SocketAddr;
@@ -91,17 +91,6 @@ proptest! {
         let relayed = bed.total(|c| c.relayed.get());
         prop_assert_eq!(relayed > 0, queues.iter().any(|(_, tx)| *tx < workers.into()), "{} relayed", relayed);
     }
-}
-
-/// A key, and the worker behind each value of the hash.
-fn nic(workers: u8) -> Spread {
-    let mut state = 1u32;
-    let mut byte = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    let key: Vec<u8> = (0..52).map(|_| byte()).collect();
-    Spread::new(&key, (0..128).map(|n| n % workers).collect()).unwrap()
 }
 
 fn end(address: SocketAddr) -> (std::net::IpAddr, u16) {

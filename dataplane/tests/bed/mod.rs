@@ -18,7 +18,7 @@ use dataplane::route::NextHop;
 use dataplane::scheduler::{self, Candidate, HashFields, MaglevParameters};
 use dataplane::service::Service;
 use dataplane::snapshot::{Backend, Parts, Port, Snapshot};
-use dataplane::steering::{Steering, deal};
+use dataplane::steering::{Spread, Steering, deal};
 use dataplane::tunnel::{self, GueForm, Mark};
 use dataplane::verdict::DropReason;
 use dataplane::vlan::Place;
@@ -38,6 +38,26 @@ pub const GATEWAY_MAC: Mac = Mac([2, 0, 0, 0, 0xaa, 1]);
 /// What hashes of this balancer are keyed with.
 pub fn secret() -> Secret {
     Secret::new(std::array::from_fn(|i| (i * 29 + 5) as u8))
+}
+
+/// A key, and the worker behind each value of the hash.
+pub fn nic(workers: u8) -> Spread {
+    let mut state = 1u32;
+    let mut byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let key: Vec<u8> = (0..52).map(|_| byte()).collect();
+    Spread::new(&key, (0..128).map(|n| n % workers).collect()).unwrap()
+}
+
+/// Keyed, by one end, by both ends.
+pub fn steering(kind: u8, workers: u8) -> Arc<Steering> {
+    Arc::new(match kind {
+        0 => Steering::keyed(workers, secret()),
+        1 => Steering::one_end(workers, secret(), nic(workers)),
+        _ => Steering::both_ends(workers, secret(), nic(workers)),
+    })
 }
 
 /// The balancer and the far ends of its ports.
@@ -113,6 +133,34 @@ pub fn mac_of(address: IpAddr) -> Mac {
         IpAddr::V6(v6) => v6.octets()[15],
     };
     Mac([2, 0, 0, 0, 1, last])
+}
+
+/// An ICMP error that arrives by `port`: type, code and second word.
+pub fn icmp_error(
+    port: u8,
+    from: &str,
+    to: IpAddr,
+    (kind, code, rest): (u8, u8, u32),
+    quote: &[u8],
+) -> Vec<u8> {
+    let from: IpAddr = from.parse().unwrap();
+    let mac = if port == WAN { GATEWAY_MAC } else { mac_of(from) };
+    let builder = PacketBuilder::ethernet2(mac.0, PORT_MACS[usize::from(port)].0);
+    let mut frame = Vec::new();
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => builder
+            .ipv4(from.octets(), to.octets(), 60)
+            .icmpv4_raw(kind, code, rest.to_be_bytes())
+            .write(&mut frame, quote)
+            .unwrap(),
+        (IpAddr::V6(from), IpAddr::V6(to)) => builder
+            .ipv6(from.octets(), to.octets(), 60)
+            .icmpv6_raw(kind, code, rest.to_be_bytes())
+            .write(&mut frame, quote)
+            .unwrap(),
+        _ => panic!("mixed families"),
+    }
+    frame
 }
 
 /// Two ports: `10.0.0.2/24`, `2001:db8::2/64` with gateways `.1` on the WAN, `10.1.0.1/24`, `2001:db8:1::1/64` on the
