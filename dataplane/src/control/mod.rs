@@ -78,8 +78,8 @@ use std::time::{Duration, Instant};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Between two looks at what workers have to say while something is going on. They wake a control thread that sleeps, so
-/// this is also what one wake-up brings at least.
+/// Between two looks at what workers have to say while something is going on, and after they have woken this thread: nobody
+/// can do so more often.
 const LIVELY: Duration = Duration::from_millis(1);
 /// How long workers may take to use a new snapshot.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -337,14 +337,13 @@ async fn poll(control: Arc<Control>) {
     };
     let rings = bell.descriptor().and_then(|fd| fd.try_clone_to_owned().ok());
     let rings = rings.and_then(|fd| pipe::Receiver::from_owned_fd(fd).ok());
-    let (mut pause, mut rang) = (LIVELY, false);
+    let (mut pause, mut woken) = (LIVELY, false);
     loop {
-        let woken = std::mem::take(&mut rang);
         let lively = control.balancer().poll() || woken;
         control.turns.add(1);
         let leisure = control.balancer().leisure();
         pause = if lively { LIVELY } else { (pause * 2).min(leisure) };
-        // While something goes on they are looked at anyway, and need not ring: nobody can wake this thread at will.
+        // While something goes on they are looked at anyway, and need not ring.
         let mut doze = pause > LIVELY && rings.is_some();
         if doze {
             bell.lie_down();
@@ -353,13 +352,13 @@ async fn poll(control: Arc<Control>) {
                 (pause, doze) = (LIVELY, false);
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+        woken = tokio::select! {
+            () = tokio::time::sleep(pause) => false,
             // A worker says something.
-            () = rung(rings.as_ref()), if doze => rang = true,
+            () = rung(rings.as_ref()), if doze => true,
             // A check has something to send.
-            () = exchange.sent() => {}
-        }
+            () = exchange.sent() => false,
+        };
         if doze {
             bell.get_up();
         }
