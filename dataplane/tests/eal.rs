@@ -6,8 +6,6 @@
 
 #[path = "eal/bench.rs"]
 mod bench;
-#[path = "eal/cost.rs"]
-mod cost;
 #[path = "eal/ports.rs"]
 mod ports;
 #[path = "eal/refusals.rs"]

@@ -18,11 +18,6 @@ const INSIDE: &str = "SLUICE_TEST_INSIDE";
 
 /// Runs `body` in a process of its own, in a network namespace of its own. `name` is the test's full path.
 pub(crate) fn isolated(name: &str, body: impl FnOnce()) {
-    isolated_with(name, &[], body);
-}
-
-/// As [`isolated`], with more arguments for the test runner inside.
-pub(crate) fn isolated_with(name: &str, arguments: &[&str], body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         // SAFETY: unshare takes no pointer; it concerns this thread and those that it starts.
         let status = unsafe { libc::unshare(libc::CLONE_NEWNET) };
@@ -31,11 +26,7 @@ pub(crate) fn isolated_with(name: &str, arguments: &[&str], body: impl FnOnce())
         return;
     }
     let program = env::current_exe().expect("the test binary has a path");
-    let output = Command::new(program)
-        .args(["--exact", name, "--nocapture"])
-        .args(arguments)
-        .env(INSIDE, "1")
-        .output();
+    let output = Command::new(program).args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output();
     let output = output.expect("the test binary runs");
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
